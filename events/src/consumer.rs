@@ -1,0 +1,375 @@
+//! The consumer loop: decode, route, run, publish, and only then store the offset.
+
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
+
+use tokio::{
+    task::{Id, JoinError, JoinSet},
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info_span, warn};
+
+use crate::{
+    BoxError, Bus, BusError, Consumer, ConsumerMetrics, Event, HandlerError, Partition, Received, Record,
+    Registry, Revocation, Setbacks, Signal, Topic,
+    in_flight::{Lanes, Watermarks},
+    metrics::{Outcome, OutcomeLabels, TopicLabels},
+};
+
+/// Bounds of a consumer loop.
+#[derive(Clone, Debug)]
+pub struct ConsumerLoopOptions {
+    /// The consumer group.
+    pub group: String,
+    /// How many events are handled at the same time.
+    pub concurrency: usize,
+    /// How many events may wait here behind others of their key.
+    pub waiting: usize,
+    /// How long running handlers get to finish when the process ends or partitions are taken away.
+    pub drain: Duration,
+}
+
+/// One member of a consumer group with its handlers.
+pub struct ConsumerLoop {
+    /// Where events come from and go to.
+    pub bus: Arc<dyn Bus>,
+    /// Who handles what.
+    pub registry: Arc<Registry>,
+    /// What becomes of events that could not be handled.
+    pub setbacks: Arc<dyn Setbacks>,
+    /// Figures.
+    pub metrics: ConsumerMetrics,
+    /// Bounds.
+    pub options: ConsumerLoopOptions,
+}
+
+/// The loop ended though nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+#[error("the consumer loop of group {group} ended")]
+pub struct LoopError {
+    group: String,
+    #[source]
+    source: BusError,
+}
+
+/// Events of one topic and key are handled in order.
+type LaneKey = (Arc<str>, Option<Vec<u8>>);
+
+/// Whether a record needs no more care, or must be received again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    Done,
+    Interrupted,
+}
+
+struct Running {
+    lane: LaneKey,
+    partition: Partition,
+    offset: i64,
+}
+
+impl ConsumerLoop {
+    /// Handles events until `shutdown`, then finishes what is running, stores how far it came, and leaves the group.
+    ///
+    /// # Errors
+    /// When the bus can no longer be consumed from.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), LoopError> {
+        let group = self.options.group.clone();
+        self.consume(shutdown).await.map_err(|source| LoopError { group, source })
+    }
+
+    async fn consume(self, shutdown: CancellationToken) -> Result<(), BusError> {
+        let consumer = self.bus.subscribe(&self.options.group, &self.registry.topics()).await?;
+        let mut state = LoopState {
+            concurrency: self.options.concurrency,
+            drain: self.options.drain,
+            consumer,
+            lanes: Lanes::new(),
+            watermarks: Watermarks::default(),
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            revoking: None,
+        };
+        let max_waiting = self.options.waiting;
+        let job = Arc::new(Job {
+            bus: self.bus,
+            registry: self.registry,
+            setbacks: self.setbacks,
+            metrics: self.metrics,
+            shutdown: shutdown.clone(),
+        });
+        let failure = loop {
+            state.start_ready(&job);
+            let room = state.lanes.waiting() < max_waiting;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break None,
+                Some(finished) = state.tasks.join_next_with_id() => state.finish(finished),
+                () = deadline_of(&state.revoking) => state.release_revoked(),
+                signal = state.consumer.receive(room), if state.revoking.is_none() => match signal {
+                    Ok(Signal::Received(received)) => state.accept(*received),
+                    Ok(Signal::Revoked(revocation)) => state.revoke(revocation),
+                    Err(error) => break Some(error),
+                },
+            }
+        };
+        shutdown_drain(&mut state).await;
+        let closed = state.consumer.close().await;
+        failure.map_or(closed, Err)
+    }
+}
+
+async fn shutdown_drain(state: &mut LoopState) {
+    let deadline = Instant::now() + state.drain;
+    while !state.tasks.is_empty() {
+        match timeout_at(deadline, state.tasks.join_next_with_id()).await {
+            Ok(Some(finished)) => state.finish(finished),
+            Ok(None) => break,
+            Err(_) => {
+                warn!(
+                    unfinished = state.tasks.len(),
+                    "handlers did not finish in time; their events come again"
+                );
+                break;
+            }
+        }
+    }
+    state.tasks.shutdown().await;
+}
+
+struct LoopState {
+    concurrency: usize,
+    drain: Duration,
+    consumer: Box<dyn Consumer>,
+    lanes: Lanes<LaneKey, Received>,
+    watermarks: Watermarks,
+    tasks: JoinSet<Finish>,
+    running: HashMap<Id, Running>,
+    revoking: Option<(Revocation, Instant)>,
+}
+
+impl LoopState {
+    fn accept(&mut self, received: Received) {
+        self.watermarks.begin(&received.partition, received.offset);
+        let lane = (received.partition.topic.clone(), received.record.key.clone());
+        self.lanes.push(lane, received);
+    }
+
+    fn start_ready(&mut self, job: &Arc<Job>) {
+        while self.tasks.len() < self.concurrency
+            && let Some((lane, received)) = self.lanes.take()
+        {
+            let (partition, offset) = (received.partition.clone(), received.offset);
+            let job = job.clone();
+            let task = self.tasks.spawn(async move {
+                job.metrics.in_flight.inc();
+                let _in_flight = InFlight(&job.metrics);
+                job.handle(&received.record).await
+            });
+            self.running.insert(task.id(), Running { lane, partition, offset });
+        }
+    }
+
+    fn finish(&mut self, finished: Result<(Id, Finish), JoinError>) {
+        let (id, finish) = finished.unwrap_or_else(|error| {
+            // `Job::handle` catches what handlers do; whatever still ends a task leaves the event to be received again.
+            error!(%error, "an event's task ended early");
+            (error.id(), Finish::Interrupted)
+        });
+        let Some(Running { lane, partition, offset }) = self.running.remove(&id) else { return };
+        self.lanes.finish(&lane);
+        if finish == Finish::Done
+            && let Some(next) = self.watermarks.finish(&partition, offset)
+            && let Err(error) = self.consumer.store(&partition, next)
+        {
+            debug!(%partition, next, error = &error as &dyn std::error::Error, "an offset was not stored");
+        }
+        if self.revoking.as_ref().is_some_and(|(revocation, _)| !self.is_running(&revocation.partitions)) {
+            self.release_revoked();
+        }
+    }
+
+    fn is_running(&self, partitions: &[Partition]) -> bool {
+        self.running.values().any(|running| partitions.contains(&running.partition))
+    }
+
+    /// Drops what waits of the partitions and gives what runs until the deadline.
+    fn revoke(&mut self, revocation: Revocation) {
+        self.lanes.retain(|received| !revocation.partitions.contains(&received.partition));
+        let is_running = self.is_running(&revocation.partitions);
+        self.revoking = Some((revocation, Instant::now() + self.drain));
+        if !is_running {
+            self.release_revoked();
+        }
+    }
+
+    fn release_revoked(&mut self) {
+        if let Some((revocation, _)) = self.revoking.take() {
+            for partition in &revocation.partitions {
+                self.watermarks.forget(partition);
+            }
+        }
+    }
+}
+
+async fn deadline_of(revoking: &Option<(Revocation, Instant)>) {
+    match revoking {
+        Some((_, deadline)) => sleep_until(*deadline).await,
+        None => pending().await,
+    }
+}
+
+struct InFlight<'a>(&'a ConsumerMetrics);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+/// What is needed to see one record through.
+struct Job {
+    bus: Arc<dyn Bus>,
+    registry: Arc<Registry>,
+    setbacks: Arc<dyn Setbacks>,
+    metrics: ConsumerMetrics,
+    shutdown: CancellationToken,
+}
+
+impl Job {
+    async fn handle(self: &Arc<Self>, record: &Record) -> Finish {
+        let event = match Event::from_record(record) {
+            Ok(event) => event,
+            Err(error) => return self.dead_letter(record, &error).await,
+        };
+        let Some(handler) = self.registry.find(&event).cloned() else {
+            return self.dead_letter(record, &NoHandler { job_type: event.job_type }).await;
+        };
+        let span = info_span!("event", id = %event.id, job_type = %event.job_type, trace_id = %event.trace_parent.trace_id);
+        let started = Instant::now();
+        // A task of its own, so that a handler that panics fails its event and not the loop.
+        let handling = {
+            let event = event.clone();
+            let mut tasks = JoinSet::new();
+            tasks.spawn(async move { handler.handle(&event).await }.instrument(span.clone()));
+            tasks.join_next().await
+        };
+        let labels = TopicLabels { topic: record.topic.clone() };
+        self.metrics.seconds.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
+        async {
+            match handling {
+                Some(Ok(Ok(emitted))) => self.publish(record, &emitted).await,
+                Some(Ok(Err(error))) => self.set_back(record, &event, error).await,
+                Some(Err(join_error)) => self.dead_letter(record, &HandlerEnded(join_error)).await,
+                None => Finish::Interrupted,
+            }
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn publish(&self, record: &Record, emitted: &[Event]) -> Finish {
+        let records: Vec<_> = emitted.iter().map(Event::to_record).collect();
+        let finish = self
+            .until_done("events were not published", || async {
+                if records.is_empty() { Ok(()) } else { self.bus.publish(&records).await }
+            })
+            .await;
+        self.count(record, Outcome::Handled, finish)
+    }
+
+    async fn set_back(&self, record: &Record, event: &Event, error: HandlerError) -> Finish {
+        match error {
+            HandlerError::Transient { reason, retry_at, source } => {
+                let message = chain(source.as_ref());
+                debug!(reason, message, "an event is put off");
+                let finish = self
+                    .until_done("an event was not put off", || {
+                        self.setbacks.put_off(event, reason, &message, retry_at)
+                    })
+                    .await;
+                self.count(record, Outcome::PutOff, finish)
+            }
+            HandlerError::Permanent { reason, source } => {
+                let message = chain(source.as_ref());
+                debug!(reason, message, "an event is given up");
+                let finish = self
+                    .until_done("a failure was not recorded", || {
+                        self.setbacks.give_up(event, reason, &message)
+                    })
+                    .await;
+                self.count(record, Outcome::GivenUp, finish)
+            }
+            HandlerError::Poison(error) => self.dead_letter(record, &error).await,
+        }
+    }
+
+    /// Publishes the record as it came to its topic's dead letters, with the reason in its headers.
+    async fn dead_letter(&self, record: &Record, error: &(dyn std::error::Error + Sync)) -> Finish {
+        let message = chain(error);
+        warn!(
+            topic = record.topic,
+            reason = message,
+            "a message cannot be handled and goes to the dead letters"
+        );
+        let mut letter = record.clone();
+        letter.topic = record
+            .topic
+            .parse::<Topic>()
+            .map_or_else(|_| format!("{}.dlq", record.topic), Topic::dead_letter_name);
+        letter.headers.push(("dead_letter_reason".to_owned(), message.into_bytes()));
+        let letters = [letter];
+        let finish = self.until_done("a dead letter was not published", || self.bus.publish(&letters)).await;
+        self.count(record, Outcome::DeadLetter, finish)
+    }
+
+    fn count(&self, record: &Record, outcome: Outcome, finish: Finish) -> Finish {
+        if finish == Finish::Done {
+            let labels = OutcomeLabels { topic: record.topic.clone(), outcome };
+            self.metrics.events.get_or_create(&labels).inc();
+        }
+        finish
+    }
+
+    /// Repeats a step until it succeeds: going on without it would lose the event. Only a shutdown interrupts it,
+    /// and then the record is received again.
+    async fn until_done<F, Fut, E>(&self, failure: &'static str, step: F) -> Finish
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<(), E>>,
+        E: Into<BoxError>,
+    {
+        let mut backoff = Duration::from_millis(100);
+        loop {
+            let Err(error) = step().await else { return Finish::Done };
+            let error: BoxError = error.into();
+            warn!(error = chain(error.as_ref()), "{failure}; trying again");
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Finish::Interrupted,
+                () = sleep(backoff) => backoff = (backoff * 2).min(Duration::from_secs(5)),
+            }
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no handler is registered for the job `{job_type}`")]
+struct NoHandler {
+    job_type: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the handler ended early")]
+struct HandlerEnded(#[source] JoinError);
+
+/// An error with its sources, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

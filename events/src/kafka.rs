@@ -1,0 +1,221 @@
+//! The bus on Apache Kafka.
+
+mod consumer;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer},
+};
+
+use tokio::time::sleep;
+
+use crate::{Bus, BusError, Consumer, Record, Topic};
+
+/// How long a broker may take to acknowledge a record, or to answer a question.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
+/// How many records of one call are on their way at the same time.
+const IN_FLIGHT: usize = 1_000;
+
+/// How to reach a Kafka cluster, and how to lay out topics there.
+#[derive(Clone, Debug)]
+pub struct KafkaOptions {
+    /// `bootstrap.servers`: `host:port`, separated by commas.
+    pub brokers: String,
+    /// Stands before the names of topics and consumer groups, so that installations can share a cluster.
+    pub prefix: String,
+    /// Properties of librdkafka, for instance for TLS and SASL. They win over Tipstaff's own.
+    pub properties: BTreeMap<String, String>,
+    /// Partitions of a topic that has to be created.
+    pub partitions: i32,
+    /// Replicas of a topic that has to be created.
+    pub replication: i32,
+    /// How long partitions that are taken away are waited for. Shorter than the session timeout (10 s unless set).
+    pub revoke: Duration,
+}
+
+/// The bus on a Kafka cluster.
+pub struct KafkaBus {
+    options: KafkaOptions,
+    producer: FutureProducer,
+}
+
+impl KafkaBus {
+    /// Makes the client. It connects by itself, now or when the cluster is there.
+    ///
+    /// # Errors
+    /// When a property is unknown or has a value that it cannot have.
+    pub fn new(options: KafkaOptions) -> Result<Self, BusError> {
+        let mut config = client_config(&options);
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("compression.type", "zstd")
+            .set("linger.ms", "2")
+            .set("message.timeout.ms", ACKNOWLEDGE_WITHIN.as_millis().to_string());
+        let producer = with_properties(config, &options).create().map_err(configuration)?;
+        Ok(Self { options, producer })
+    }
+
+    fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.options.prefix)
+    }
+
+    /// Hands a record to the client, in the order of the calls.
+    fn enqueue(&self, record: &Record) -> Result<DeliveryFuture, KafkaError> {
+        let topic = self.topic(&record.topic);
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let mut message = FutureRecord::<[u8], [u8]>::to(&topic).payload(&record.payload).headers(headers);
+        if let Some(key) = &record.key {
+            message = message.key(key);
+        }
+        self.producer.send_result(message).map_err(|(error, _)| error)
+    }
+
+    async fn missing_topics(&self) -> Result<Vec<String>, BusError> {
+        let producer = self.producer.clone();
+        let metadata =
+            tokio::task::spawn_blocking(move || producer.client().fetch_metadata(None, ACKNOWLEDGE_WITHIN))
+                .await
+                .map_err(|error| BusError::Topics(error.into()))?
+                .map_err(|error| BusError::Topics(error.into()))?;
+        let wanted =
+            Topic::ALL.into_iter().flat_map(|topic| [topic.name().to_owned(), topic.dead_letter_name()]);
+        Ok(wanted
+            .map(|name| self.topic(&name))
+            .filter(|name| !metadata.topics().iter().any(|topic| topic.name() == name))
+            .collect())
+    }
+}
+
+#[async_trait]
+impl Bus for KafkaBus {
+    async fn publish(&self, records: &[Record]) -> Result<(), BusError> {
+        let mut deliveries = VecDeque::with_capacity(records.len().min(IN_FLIGHT));
+        for record in records {
+            let delivery = loop {
+                match self.enqueue(record) {
+                    Ok(delivery) => break delivery,
+                    Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                        match deliveries.pop_front() {
+                            Some((topic, oldest)) => acknowledged(topic, oldest).await?,
+                            // The queue is full of other callers' records.
+                            None => sleep(Duration::from_millis(5)).await,
+                        }
+                    }
+                    Err(error) => return Err(publish_error(&record.topic, error)),
+                }
+            };
+            if deliveries.len() >= IN_FLIGHT
+                && let Some((topic, oldest)) = deliveries.pop_front()
+            {
+                acknowledged(topic, oldest).await?;
+            }
+            deliveries.push_back((&record.topic, delivery));
+        }
+        for (topic, delivery) in deliveries {
+            acknowledged(topic, delivery).await?;
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, BusError> {
+        let mut config = client_config(&self.options);
+        config
+            .set("group.id", self.topic(group))
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", "1000")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("session.timeout.ms", "10000")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            // A worker may start before the operator has made the topics.
+            .set("topic.metadata.refresh.interval.ms", "5000")
+            .set("queued.min.messages", "1000")
+            .set("queued.max.messages.kbytes", "16384");
+        let config = with_properties(config, &self.options);
+        let names: Vec<_> = topics.iter().map(|topic| self.topic(topic.name())).collect();
+        let consumer = consumer::KafkaConsumer::start(&config, &self.options, group, &names)?;
+        Ok(Box::new(consumer))
+    }
+
+    async fn ensure_topics(&self) -> Result<(), BusError> {
+        let missing = self.missing_topics().await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let admin: AdminClient<DefaultClientContext> =
+            with_properties(client_config(&self.options), &self.options).create().map_err(configuration)?;
+        let new: Vec<_> = missing
+            .iter()
+            .map(|name| {
+                NewTopic::new(
+                    name,
+                    self.options.partitions,
+                    TopicReplication::Fixed(self.options.replication),
+                )
+            })
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(ACKNOWLEDGE_WITHIN));
+        let results =
+            admin.create_topics(&new, &options).await.map_err(|error| BusError::Topics(error.into()))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => {
+                    return Err(BusError::Topics(TopicError { topic, source: code }.into()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn acknowledged(topic: &str, delivery: DeliveryFuture) -> Result<(), BusError> {
+    match delivery.await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err((error, _))) => Err(publish_error(topic, error)),
+        // The client is gone before it heard from the broker.
+        Err(_) => Err(publish_error(topic, KafkaError::Canceled)),
+    }
+}
+
+fn publish_error(topic: &str, error: KafkaError) -> BusError {
+    BusError::Publish { topic: topic.to_owned(), source: error.into() }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("topic {topic} could not be created")]
+struct TopicError {
+    topic: String,
+    source: RDKafkaErrorCode,
+}
+
+fn client_config(options: &KafkaOptions) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &options.brokers).set("client.id", "tipstaff");
+    config
+}
+
+fn with_properties(mut config: ClientConfig, options: &KafkaOptions) -> ClientConfig {
+    for (name, value) in &options.properties {
+        config.set(name, value);
+    }
+    config
+}
+
+fn configuration(error: KafkaError) -> BusError {
+    BusError::Configuration(error.into())
+}

@@ -1,0 +1,26 @@
+//! Events and how they travel: topics, payloads, the CloudEvents envelope, the [`Bus`] in its two forms
+//! (Kafka and in-process), the consumer loop, and the routing registry.
+
+mod bus;
+mod consumer;
+mod envelope;
+mod handler;
+mod in_flight;
+pub mod kafka;
+pub mod memory;
+mod metrics;
+mod payloads;
+mod topics;
+mod trace;
+
+pub use bus::{Bus, BusError, Consumer, Partition, Received, Record, Revocation, Signal};
+pub use consumer::{ConsumerLoop, ConsumerLoopOptions, LoopError};
+pub use envelope::{DecodeError, Event, EventId};
+pub use handler::{Handler, HandlerError, Registry, RegistryError, Role, Setbacks};
+pub use metrics::ConsumerMetrics;
+pub use payloads::{CrawlResult, CrawlUrl, Payload, SubscriptionScheduled};
+pub use topics::Topic;
+pub use trace::{TraceId, TraceParent, TraceParseError};
+
+/// A boxed error as the source of a wider one.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

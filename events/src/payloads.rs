@@ -1,0 +1,98 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::Topic;
+
+/// What an event carries: plain JSON with snake_case fields.
+///
+/// The topic and job type stand with the type, so that an event cannot be sent where nobody expects it.
+pub trait Payload: Serialize + DeserializeOwned {
+    /// The topic that such an event is published to.
+    const TOPIC: Topic;
+    /// The event's type (`ce_type`): the job it asks for.
+    const JOB_TYPE: &'static str;
+
+    /// The partition key: events of one key are handled in order.
+    fn key(&self) -> String;
+}
+
+/// A subscription is due: its run exists and waits to be planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionScheduled {
+    /// The run that this event begins.
+    pub run_id: Uuid,
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
+    /// The due time that the run answers.
+    pub scheduled_for: Timestamp,
+    /// What made the run: `Schedule`, `Request` or `Backfill`.
+    pub trigger: String,
+}
+
+impl Payload for SubscriptionScheduled {
+    const TOPIC: Topic = Topic::SubsSchedule;
+    const JOB_TYPE: &'static str = "subscription.scheduled";
+
+    fn key(&self) -> String {
+        self.subscription_id.to_string()
+    }
+}
+
+/// A URL is to be fetched for a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrawlUrl {
+    /// The run that the document belongs to.
+    pub run_id: Uuid,
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
+    /// The catalog's id of the source.
+    pub source_id: i64,
+    /// The URL to fetch.
+    pub url: String,
+    /// The host of the URL, with its port where one is given: what politeness counts by.
+    pub host: String,
+}
+
+impl Payload for CrawlUrl {
+    const TOPIC: Topic = Topic::CrawlRequest;
+    const JOB_TYPE: &'static str = "crawl.url";
+
+    fn key(&self) -> String {
+        self.host.clone()
+    }
+}
+
+/// A URL was fetched: its bytes are stored and its artifact stands in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrawlResult {
+    /// The run that the document belongs to.
+    pub run_id: Uuid,
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
+    /// The catalog's id of the source.
+    pub source_id: i64,
+    /// The catalog's id of the artifact.
+    pub artifact_id: i64,
+    /// The URL that was asked for.
+    pub source_url: String,
+    /// The SHA-256 of the body, in lower-case hexadecimal.
+    pub fetch_hash: String,
+    /// Where the body is stored.
+    pub blob_uri: String,
+    /// The content type that the server declared.
+    pub content_type: Option<String>,
+    /// The length of the body in bytes.
+    pub byte_size: i64,
+    /// Whether the bytes differ from what the subscription last stored of this URL.
+    pub changed: bool,
+}
+
+impl Payload for CrawlResult {
+    const TOPIC: Topic = Topic::CrawlResult;
+    const JOB_TYPE: &'static str = "parse.content";
+
+    fn key(&self) -> String {
+        format!("{} {}", self.source_id, self.source_url)
+    }
+}
