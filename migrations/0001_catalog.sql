@@ -53,6 +53,7 @@ create table runs (
 );
 create index runs_active on runs (subscription_id) where finished_at is null;
 create index runs_latest on runs (subscription_id, created_at desc);
+create index runs_changed on runs (subscription_id, finished_at desc) where changed;
 
 -- One row per URL that a run has to bring in: the run ends when none is pending.
 create table documents (

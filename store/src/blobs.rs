@@ -1,0 +1,94 @@
+//! Blobs: the raw bytes of what was fetched, in an S3-compatible object store or in a directory.
+//!
+//! A body first goes into a [`Spool`], which computes its SHA-256 while it arrives; a [`SpooledBody`] is then put into
+//! [`Blobs`] under a [`BlobKey`] made of its source, its day and its hash. A blob never changes once it is there:
+//! putting the same body again is free, and a crash at any moment leaves either no blob or a whole one.
+
+mod credentials;
+mod directory;
+mod error;
+mod leftovers;
+mod s3;
+mod spool;
+mod uri;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tokio::io::AsyncRead;
+
+pub use credentials::S3Credentials;
+pub use directory::DirectoryBlobs;
+pub use error::BlobError;
+pub use s3::{S3Blobs, S3Options};
+pub use spool::{Spool, SpoolWriter, SpooledBody};
+pub use uri::BlobUri;
+
+/// The bytes of a blob or of a spooled body, to be read once from the start.
+pub type BlobReader = Pin<Box<dyn AsyncRead + Send>>;
+
+/// Where raw bytes are kept.
+#[async_trait]
+pub trait Blobs: fmt::Debug + Send + Sync {
+    /// Stores `body` under `key` and says where it is. Returns once the blob is durable.
+    ///
+    /// Nothing is uploaded when a blob of that key and size is already there: the key holds the hash of its bytes.
+    async fn put(&self, key: &BlobKey, body: &SpooledBody) -> Result<BlobUri, BlobError>;
+
+    /// Opens the blob at `uri`; [`BlobError::NotFound`] when there is none.
+    async fn open(&self, uri: &BlobUri) -> Result<BlobReader, BlobError>;
+
+    /// Whether there is a blob at `uri`.
+    async fn exists(&self, uri: &BlobUri) -> Result<bool, BlobError>;
+}
+
+/// Where to keep blobs, as configured.
+#[derive(Debug, Clone)]
+pub enum BlobLocation {
+    /// A directory of this machine; it is created when missing.
+    Directory(PathBuf),
+    /// A bucket of an S3-compatible object store; it is created when missing.
+    S3(S3Options),
+}
+
+/// Opens the blobs at `location`, creating its directory or bucket when missing.
+pub async fn connect(location: &BlobLocation) -> Result<Arc<dyn Blobs>, BlobError> {
+    match location {
+        BlobLocation::Directory(path) => Ok(Arc::new(DirectoryBlobs::open(path).await?)),
+        BlobLocation::S3(options) => {
+            let blobs = S3Blobs::new(options)?;
+            blobs.ensure_bucket().await?;
+            Ok(Arc::new(blobs))
+        }
+    }
+}
+
+/// The key of a blob: `raw/{source_id}/{yyyy}/{mm}/{dd}/{sha256}.bin`, the day in UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BlobKey(String);
+
+impl BlobKey {
+    /// The key of `body`, fetched for a source at a time.
+    ///
+    /// It is made from the body itself, so that a key always names the hash of the bytes stored under it.
+    pub fn new(source_id: i64, fetched_at: Timestamp, body: &SpooledBody) -> Self {
+        let day = fetched_at.to_zoned(TimeZone::UTC).date().strftime("%Y/%m/%d");
+        Self(format!("raw/{source_id}/{day}/{}.bin", body.sha256))
+    }
+
+    /// The key as the object store knows it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BlobKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}

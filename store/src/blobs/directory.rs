@@ -1,0 +1,112 @@
+//! Blobs as files of a directory.
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use async_trait::async_trait;
+use tokio::fs::File;
+
+use super::leftovers::{prepare_directory, run_blocking};
+use super::spool::Contents;
+use super::{BlobError, BlobKey, BlobReader, BlobUri, Blobs, SpooledBody};
+
+/// Blobs are written here first, then renamed into place: on the same filesystem, and never seen half written.
+const INCOMING: &str = "incoming";
+
+const FILE_PREFIX: &str = "blob-";
+
+/// Keeps each blob in a file named by its key below one directory.
+#[derive(Debug, Clone)]
+pub struct DirectoryBlobs {
+    root: PathBuf,
+}
+
+impl DirectoryBlobs {
+    /// Blobs below `root`, which is created when missing. Addresses name the real path: links are followed here, once.
+    pub async fn open(root: impl AsRef<Path>) -> Result<Self, BlobError> {
+        let root = root.as_ref();
+        prepare_directory(&root.join(INCOMING), FILE_PREFIX).await?;
+        let root =
+            tokio::fs::canonicalize(root).await.map_err(BlobError::file("open the directory", root))?;
+        Ok(Self { root })
+    }
+
+    fn path_of<'a>(&self, uri: &'a BlobUri) -> Result<&'a Path, BlobError> {
+        match uri {
+            // Parsing an address takes dots away; one made by hand may still climb.
+            BlobUri::File(path)
+                if path.starts_with(&self.root)
+                    && !path.components().any(|part| part == Component::ParentDir) =>
+            {
+                Ok(path)
+            }
+            _ => Err(BlobError::Elsewhere { uri: uri.clone(), storage: self.root.display().to_string() }),
+        }
+    }
+}
+
+#[async_trait]
+impl Blobs for DirectoryBlobs {
+    async fn put(&self, key: &BlobKey, body: &SpooledBody) -> Result<BlobUri, BlobError> {
+        let path = self.root.join(key.as_str());
+        let (root, contents, byte_size) = (self.root.clone(), body.contents().clone(), body.byte_size);
+        run_blocking({
+            let path = path.clone();
+            move || store(&root, &path, &contents, byte_size)
+        })
+        .await
+        .map_err(BlobError::file("store the blob", &path))?;
+        Ok(BlobUri::File(path))
+    }
+
+    async fn open(&self, uri: &BlobUri) -> Result<BlobReader, BlobError> {
+        let path = self.path_of(uri)?;
+        match File::open(path).await {
+            Ok(file) => Ok(Box::pin(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(BlobError::NotFound(uri.clone())),
+            Err(error) => Err(BlobError::file("open the blob", path)(error)),
+        }
+    }
+
+    async fn exists(&self, uri: &BlobUri) -> Result<bool, BlobError> {
+        let path = self.path_of(uri)?;
+        tokio::fs::try_exists(path).await.map_err(BlobError::file("look for the blob", path))
+    }
+}
+
+fn store(root: &Path, path: &Path, contents: &Contents, byte_size: u64) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|there| there.len() == byte_size) {
+        return Ok(());
+    }
+    let mut incoming = tempfile::Builder::new().prefix(FILE_PREFIX).tempfile_in(root.join(INCOMING))?;
+    let copied = contents.copy_to(incoming.as_file_mut())?;
+    if copied != byte_size {
+        return Err(io::Error::other(format!("the spooled body has {copied} bytes instead of {byte_size}")));
+    }
+    incoming.as_file().sync_all()?;
+
+    let parent = path.parent().unwrap_or(root);
+    create_directory(parent)?;
+    incoming.persist(path)?;
+    sync_directory(parent)
+}
+
+/// Creates a directory and those above it so that they survive a power failure.
+fn create_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let Some(parent) = directory.parent() else {
+        return Ok(());
+    };
+    create_directory(parent)?;
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_directory(parent),
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}

@@ -1,0 +1,300 @@
+//! Blobs as objects of a bucket in an S3-compatible object store.
+//!
+//! The client is built by hand from the options. The SDK's own configuration loader (`aws-config`) would find profiles,
+//! instance metadata and single sign-on too, at the price of several more SDKs in every build.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Config, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedHttpClient,
+};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::create_bucket::CreateBucketError;
+use aws_sdk_s3::primitives::{ByteStream, Length};
+use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
+use aws_smithy_http_client::Builder as HttpClientBuilder;
+use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use url::Url;
+
+use super::spool::Contents;
+use super::{BlobError, BlobKey, BlobReader, BlobUri, Blobs, S3Credentials, SpooledBody};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For one attempt and for all attempts of a request that carries no body.
+const QUESTION_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(30));
+
+/// For one attempt and for all attempts of an upload; a stalled one is given up sooner, by the SDK.
+const UPLOAD_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(300));
+
+/// Attempts of one request; what fails for longer is for the caller to bring back later.
+const ATTEMPTS: u32 = 3;
+
+/// The region in which a bucket is created without saying so.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// How to reach a bucket.
+///
+/// The credentials need `s3:GetObject` and `s3:PutObject` on its objects and `s3:ListBucket` on the bucket (without it a
+/// missing object is answered by 403), and `s3:CreateBucket` if it is not there yet. Certificates of an `https` endpoint
+/// are checked against the system's roots; `SSL_CERT_FILE` names others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Options {
+    /// `http` or `https` URL of the object store; none for Amazon's own.
+    pub endpoint: Option<String>,
+    /// The region that requests are signed for; MinIO's default is `us-east-1`.
+    pub region: String,
+    /// The bucket's name.
+    pub bucket: String,
+    /// Whether the bucket stands in the path (MinIO and most others) or in the host name.
+    pub path_style: bool,
+    /// Who asks.
+    pub credentials: S3Credentials,
+}
+
+/// Keeps each blob in an object named by its key in one bucket. An object is one upload: 5 GiB at most.
+#[derive(Clone)]
+pub struct S3Blobs {
+    client: Client,
+    bucket: String,
+    region: String,
+}
+
+impl fmt::Debug for S3Blobs {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("S3Blobs").field("bucket", &self.bucket).finish_non_exhaustive()
+    }
+}
+
+impl S3Blobs {
+    /// A client for the bucket; nothing is asked of the object store yet.
+    pub fn new(options: &S3Options) -> Result<Self, BlobError> {
+        let encrypted = check(options)?;
+        let mut config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(options.region.clone()))
+            .force_path_style(options.path_style)
+            .credentials_provider(options.credentials.provider()?)
+            // A credentials file is small and read anew for each request: rotated keys count at once.
+            .identity_cache(IdentityCache::no_cache())
+            // Not every S3-compatible object store knows the checksums that the SDK adds by itself.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts(QUESTION_TIMEOUTS))
+            .http_client(http_client(encrypted)?);
+        config.set_endpoint_url(options.endpoint.clone());
+        Ok(Self {
+            client: Client::from_conf(config.build()),
+            bucket: options.bucket.clone(),
+            region: options.region.clone(),
+        })
+    }
+
+    /// Creates the bucket unless it is there.
+    pub async fn ensure_bucket(&self) -> Result<(), BlobError> {
+        match self.client.head_bucket().bucket(&self.bucket).send().await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(failure("reach the bucket", self.bucket_uri(), error)),
+        }
+        // The default region is the one that must not be named.
+        let elsewhere = (self.region != DEFAULT_REGION).then(|| {
+            CreateBucketConfiguration::builder()
+                .location_constraint(BucketLocationConstraint::from(self.region.as_str()))
+                .build()
+        });
+        let created = self
+            .client
+            .create_bucket()
+            .bucket(&self.bucket)
+            .set_create_bucket_configuration(elsewhere)
+            .send()
+            .await;
+        match created {
+            Ok(_) => Ok(()),
+            // Another process of ours created it in the meantime.
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(CreateBucketError::is_bucket_already_owned_by_you) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(failure("create the bucket", self.bucket_uri(), error)),
+        }
+    }
+
+    fn bucket_uri(&self) -> String {
+        format!("s3://{}", self.bucket)
+    }
+
+    /// The size of an object, if it is there.
+    async fn byte_size(&self, bucket: &str, key: &str) -> Result<Option<u64>, BlobError> {
+        match self.client.head_object().bucket(bucket).key(key).send().await {
+            Ok(object) => Ok(object.content_length().and_then(|length| u64::try_from(length).ok())),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(failure("look for", format!("s3://{bucket}/{key}"), error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Blobs for S3Blobs {
+    async fn put(&self, key: &BlobKey, body: &SpooledBody) -> Result<BlobUri, BlobError> {
+        let uri = BlobUri::S3 { bucket: self.bucket.clone(), key: key.as_str().to_owned() };
+        if self.byte_size(&self.bucket, key.as_str()).await? == Some(body.byte_size) {
+            return Ok(uri);
+        }
+        let upload = Config::builder().timeout_config(timeouts(UPLOAD_TIMEOUTS));
+        self.client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .content_type("application/octet-stream")
+            // The object store refuses bytes that were damaged on the way.
+            .checksum_sha256(checksum(body)?)
+            .body(stream(body).await?)
+            .customize()
+            .config_override(upload)
+            .send()
+            .await
+            .map_err(|error| failure("store", uri.to_string(), error))?;
+        Ok(uri)
+    }
+
+    async fn open(&self, uri: &BlobUri) -> Result<BlobReader, BlobError> {
+        let (bucket, key) = self.object(uri)?;
+        match self.client.get_object().bucket(bucket).key(key).send().await {
+            Ok(object) => Ok(Box::pin(object.body.into_async_read())),
+            Err(error) if is_missing(&error) => Err(BlobError::NotFound(uri.clone())),
+            Err(error) => Err(failure("open", uri.to_string(), error)),
+        }
+    }
+
+    async fn exists(&self, uri: &BlobUri) -> Result<bool, BlobError> {
+        let (bucket, key) = self.object(uri)?;
+        Ok(self.byte_size(bucket, key).await?.is_some())
+    }
+}
+
+impl S3Blobs {
+    /// The bucket is the address's own: blobs written before the configured bucket changed can still be read.
+    fn object<'a>(&self, uri: &'a BlobUri) -> Result<(&'a str, &'a str), BlobError> {
+        match uri {
+            BlobUri::S3 { bucket, key } => Ok((bucket, key)),
+            BlobUri::File(_) => Err(BlobError::Elsewhere { uri: uri.clone(), storage: self.bucket_uri() }),
+        }
+    }
+}
+
+/// Checks the options; says whether the connection is encrypted.
+fn check(options: &S3Options) -> Result<bool, BlobError> {
+    let wrong = |what: String| Err(BlobError::Configuration(what));
+    let bucket = &options.bucket;
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(allowed) {
+        return wrong(format!(
+            "{bucket:?} is not a bucket name: 3 to 63 lower-case letters, digits, hyphens and dots"
+        ));
+    }
+    if options.region.is_empty() {
+        return wrong(format!("the region is empty; use {DEFAULT_REGION} if the object store has none"));
+    }
+    let Some(endpoint) = &options.endpoint else {
+        return Ok(true);
+    };
+    match Url::parse(endpoint) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            wrong("the endpoint holds credentials; put them into the environment or a file".to_owned())
+        }
+        Ok(url) if url.scheme() == "https" => Ok(true),
+        Ok(url) if url.scheme() == "http" => Ok(false),
+        _ => wrong(format!("the endpoint {endpoint:?} is not an http or https URL")),
+    }
+}
+
+fn http_client(encrypted: bool) -> Result<SharedHttpClient, BlobError> {
+    // Root certificates are loaded only where they are used: an image without any can reach a plain endpoint.
+    let roots = TrustStore::empty().with_native_roots(encrypted);
+    let context = TlsContext::builder()
+        .with_trust_store(roots)
+        .build()
+        .map_err(|error| BlobError::Configuration(format!("TLS for the object store: {error}")))?;
+    Ok(HttpClientBuilder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .tls_context(context)
+        .build_https())
+}
+
+fn timeouts((attempt, all_attempts): (Duration, Duration)) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(all_attempts)
+        .build()
+}
+
+/// The body as a stream of known length that can be sent again when an attempt fails.
+async fn stream(body: &SpooledBody) -> Result<ByteStream, BlobError> {
+    match body.contents() {
+        Contents::Memory(bytes) => Ok(ByteStream::from(bytes.clone())),
+        Contents::File(file) => ByteStream::read_from()
+            .path(file.path())
+            .length(Length::Exact(body.byte_size))
+            .build()
+            .await
+            .map_err(|error| BlobError::file("open", file.path())(std::io::Error::other(error))),
+    }
+}
+
+/// The hash as S3 wants it: base64 of its bytes.
+fn checksum(body: &SpooledBody) -> Result<String, BlobError> {
+    let bytes = hex::decode(&body.sha256).map_err(|_| {
+        BlobError::Configuration(format!("{:?} is not a SHA-256 in hexadecimal", body.sha256))
+    })?;
+    Ok(BASE64_STANDARD.encode(bytes))
+}
+
+fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}
+
+fn is_missing<E>(error: &SdkError<E, HttpResponse>) -> bool {
+    status(error) == Some(404)
+}
+
+fn failure<E>(action: &'static str, target: String, error: SdkError<E, HttpResponse>) -> BlobError
+where
+    E: Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    let status = status(&error);
+    let reason = match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => match status {
+            Some(status) => format!("the object store answered HTTP {status}"),
+            None => root_cause(&error).to_string(),
+        },
+    };
+    BlobError::ObjectStore { action, target, reason, denied: status == Some(403), source: Box::new(error) }
+}
+
+fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause
+}

@@ -1,0 +1,163 @@
+//! The catalog: sources, subscriptions, runs, documents, artifacts and the outbox, in PostgreSQL.
+//!
+//! All SQL of Tipstaff stands in this module. Whoever calls gives the time, so that tests control it.
+
+mod artifacts;
+mod objects;
+mod outbox;
+mod runs;
+mod schedule;
+mod settings;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use sqlx::{
+    PgPool,
+    migrate::{MigrateError, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub use artifacts::{Artifact, CrawlWork, NewArtifact, StoredArtifact};
+pub use objects::{DeletedSource, ObjectKey, SourceRecord, SourceRow, SubscriptionRecord, SubscriptionRow};
+pub use outbox::OutboxBatch;
+pub use runs::{RunPhase, RunPlan, RunReport, SubscriptionSummary, Trigger};
+pub use schedule::{DueRun, FiredRun, RequestedRun, Skip};
+pub use settings::{
+    CatchUp, Concurrency, HeaderSetting, HeaderSource, ScheduledSubscription, SourceSettings,
+    SubscriptionSettings,
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// A connection pool to the catalog.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    pool: PgPool,
+}
+
+/// The catalog did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The URL is not one of a PostgreSQL database.
+    #[error("the database URL is not valid; it looks like postgres://user:password@host:5432/database")]
+    Url(#[source] sqlx::Error),
+    /// No connection could be had.
+    #[error("the catalog cannot be reached")]
+    Connect(#[source] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the catalog could not be migrated")]
+    Migrate(#[source] MigrateError),
+    /// The schema is not the one that this program was built for.
+    #[error(
+        "the catalog's schema is at version {found}, this program needs version {wanted}: {}",
+        if found < wanted { "run `tipstaff-operator migrate` first" } else { "use a newer release of this program" }
+    )]
+    SchemaVersion {
+        /// The newest migration applied; 0 when there is none.
+        found: i64,
+        /// The newest migration that this program knows.
+        wanted: i64,
+    },
+    /// A statement failed.
+    #[error("the catalog failed to {action}")]
+    Statement {
+        /// What was to be done.
+        action: &'static str,
+        /// What the database says.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A value in the catalog is not what this program writes there.
+    #[error("the catalog holds {what} that this program cannot read")]
+    Content {
+        /// What could not be read, or written.
+        what: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: events::BoxError,
+    },
+}
+
+impl Catalog {
+    /// Connects, waiting at most `within` for the first connection.
+    ///
+    /// # Errors
+    /// When the URL is malformed or the database cannot be reached.
+    pub async fn connect(url: &str, max_connections: u32, within: Duration) -> Result<Self, CatalogError> {
+        let options: PgConnectOptions = url.parse().map_err(CatalogError::Url)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(within)
+            .connect_with(options.application_name("tipstaff"))
+            .await
+            .map_err(CatalogError::Connect)?;
+        Ok(Self { pool })
+    }
+
+    /// Applies the migrations that are missing. Run by one process at a time; others wait.
+    ///
+    /// # Errors
+    /// When a migration fails, or one that was applied differs from the one known here.
+    pub async fn migrate(&self) -> Result<(), CatalogError> {
+        MIGRATIONS.run(&self.pool).await.map_err(CatalogError::Migrate)
+    }
+
+    /// Makes sure that the schema is the one this program was built for.
+    ///
+    /// # Errors
+    /// [`CatalogError::SchemaVersion`] when it is older or newer.
+    pub async fn check_schema(&self) -> Result<(), CatalogError> {
+        let wanted = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        let action = "read the schema's version";
+        let has_migrations: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed(action))?;
+        let found: i64 = if has_migrations {
+            sqlx::query_scalar("select coalesce(max(version), 0) from _sqlx_migrations where success")
+                .fetch_one(&self.pool)
+                .await
+                .map_err(failed(action))?
+        } else {
+            0
+        };
+        if found == wanted { Ok(()) } else { Err(CatalogError::SchemaVersion { found, wanted }) }
+    }
+
+    /// Asks the database for a sign of life.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn ping(&self) -> Result<(), CatalogError> {
+        sqlx::query("select 1").execute(&self.pool).await.map_err(failed("answer"))?;
+        Ok(())
+    }
+}
+
+fn failed(action: &'static str) -> impl FnOnce(sqlx::Error) -> CatalogError {
+    move |source| CatalogError::Statement { action, source }
+}
+
+fn unreadable<E: Into<events::BoxError>>(what: &'static str) -> impl FnOnce(E) -> CatalogError {
+    move |source| CatalogError::Content { what, source: source.into() }
+}
+
+/// PostgreSQL keeps microseconds: what is computed here and compared there must be cut alike.
+fn to_micros(time: Timestamp) -> Timestamp {
+    // A timestamp's own microseconds are within the range of timestamps.
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+}
+
+fn sql_time(time: Timestamp) -> jiff_sqlx::Timestamp {
+    to_micros(time).to_sqlx()
+}
+
+fn sql_times(times: impl IntoIterator<Item = Timestamp>) -> Vec<jiff_sqlx::Timestamp> {
+    times.into_iter().map(sql_time).collect()
+}
+
+fn time(value: Option<jiff_sqlx::Timestamp>) -> Option<Timestamp> {
+    value.map(jiff_sqlx::Timestamp::to_jiff)
+}

@@ -1,0 +1,312 @@
+//! The rows of the custom resources.
+
+use jiff::Timestamp;
+use sqlx::{Row, postgres::PgRow, types::Json};
+use uuid::Uuid;
+
+use super::{
+    Catalog, CatalogError, ScheduledSubscription, SourceSettings, SubscriptionSettings, failed, sql_time,
+};
+
+/// Which object a row stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectKey {
+    /// `metadata.uid`.
+    pub uid: Uuid,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+/// A valid Source as it is to stand in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceRecord {
+    /// The object.
+    pub key: ObjectKey,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// From the spec.
+    pub settings: SourceSettings,
+}
+
+/// A Source's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceRow {
+    /// The catalog's id, also in the keys of its blobs.
+    pub id: i64,
+}
+
+/// A valid Subscription as it is to stand in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionRecord {
+    /// The object.
+    pub key: ObjectKey,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// The catalog's id of its source.
+    pub source_id: i64,
+    /// From the spec.
+    pub settings: SubscriptionSettings,
+    /// When the object was made: due times before it are not the subscription's.
+    pub created_at: Timestamp,
+}
+
+/// A Subscription's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionRow {
+    /// As the beat needs it.
+    pub scheduled: ScheduledSubscription,
+    /// The last token of the annotation that asks for a run, if it was honoured.
+    pub last_request: Option<String>,
+}
+
+/// What became of a Source that was to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeletedSource {
+    /// It is marked as deleted, or was never there.
+    Deleted,
+    /// Live subscriptions use it: `namespace/name` of the first few, and how many there are.
+    InUse {
+        /// Some of them, in order.
+        examples: Vec<String>,
+        /// All of them.
+        count: i64,
+    },
+}
+
+const SUBSCRIPTION_COLUMNS: &str = "select s.id, s.uid, s.namespace, s.name, s.generation, s.settings, \
+     s.scheduled_through, s.last_request, (o.settings ->> 'suspend')::boolean as source_suspended \
+     from subscriptions s join sources o on o.id = s.source_id where ";
+
+impl Catalog {
+    /// Brings a source's row in line with its object. Nothing is written when it already is.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn put_source(&self, record: &SourceRecord, now: Timestamp) -> Result<SourceRow, CatalogError> {
+        let unchanged: Option<i64> = sqlx::query_scalar(
+            "select id from sources where uid = $1 and generation = $2 and settings = $3 and deleted_at is null",
+        )
+        .bind(record.key.uid)
+        .bind(record.generation)
+        .bind(Json(&record.settings))
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("look up a source"))?;
+        if let Some(id) = unchanged {
+            return Ok(SourceRow { id });
+        }
+        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
+        // An object of this name that was made anew has another uid; the old one is gone.
+        sqlx::query(
+            "update sources set deleted_at = $4 where namespace = $1 and name = $2 and uid <> $3 and deleted_at is null",
+        )
+        .bind(&record.key.namespace)
+        .bind(&record.key.name)
+        .bind(record.key.uid)
+        .bind(sql_time(now))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed("retire a source"))?;
+        let id = sqlx::query_scalar(
+            "insert into sources (uid, namespace, name, generation, settings, created_at, updated_at)
+             values ($1, $2, $3, $4, $5, $6, $6)
+             on conflict (uid) do update set generation = excluded.generation, settings = excluded.settings,
+                 updated_at = excluded.updated_at, deleted_at = null
+             returning id",
+        )
+        .bind(record.key.uid)
+        .bind(&record.key.namespace)
+        .bind(&record.key.name)
+        .bind(record.generation)
+        .bind(Json(&record.settings))
+        .bind(sql_time(now))
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed("write a source"))?;
+        transaction.commit().await.map_err(failed("commit a source"))?;
+        Ok(SourceRow { id })
+    }
+
+    /// The id of the live source of an object.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn source_id(&self, namespace: &str, name: &str) -> Result<Option<i64>, CatalogError> {
+        sqlx::query_scalar("select id from sources where namespace = $1 and name = $2 and deleted_at is null")
+            .bind(namespace)
+            .bind(name)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("look up a source"))
+    }
+
+    /// Marks a source as deleted unless subscriptions still use it. Its artifacts stay.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn delete_source(&self, uid: Uuid, now: Timestamp) -> Result<DeletedSource, CatalogError> {
+        let users = sqlx::query(
+            "select s.namespace || '/' || s.name as name, count(*) over () as total
+             from subscriptions s join sources o on o.id = s.source_id
+             where o.uid = $1 and s.deleted_at is null order by 1 limit 5",
+        )
+        .bind(uid)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("look up a source's subscriptions"))?;
+        if let Some(first) = users.first() {
+            return Ok(DeletedSource::InUse {
+                count: first.get("total"),
+                examples: users.iter().map(|row| row.get("name")).collect(),
+            });
+        }
+        sqlx::query("update sources set deleted_at = $2 where uid = $1 and deleted_at is null")
+            .bind(uid)
+            .bind(sql_time(now))
+            .execute(&self.pool)
+            .await
+            .map_err(failed("delete a source"))?;
+        Ok(DeletedSource::Deleted)
+    }
+
+    /// Brings a subscription's row in line with its object. Nothing is written when it already is.
+    ///
+    /// A schedule that changed counts from now: it never fires for the past.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn put_subscription(
+        &self,
+        record: &SubscriptionRecord,
+        now: Timestamp,
+    ) -> Result<SubscriptionRow, CatalogError> {
+        if let Some(row) = self.subscription(record.key.uid).await? {
+            let is_current = sqlx::query_scalar::<_, bool>(
+                "select exists (select from subscriptions where uid = $1 and generation = $2 and settings = $3
+                     and source_id = $4 and deleted_at is null)",
+            )
+            .bind(record.key.uid)
+            .bind(record.generation)
+            .bind(Json(&record.settings))
+            .bind(record.source_id)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("look up a subscription"))?;
+            if is_current {
+                return Ok(row);
+            }
+        }
+        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
+        sqlx::query(
+            "update subscriptions set deleted_at = $4
+             where namespace = $1 and name = $2 and uid <> $3 and deleted_at is null",
+        )
+        .bind(&record.key.namespace)
+        .bind(&record.key.name)
+        .bind(record.key.uid)
+        .bind(sql_time(now))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed("retire a subscription"))?;
+        sqlx::query(
+            "insert into subscriptions as s (uid, namespace, name, source_id, generation, settings,
+                 scheduled_through, created_at, updated_at)
+             values ($1, $2, $3, $4, $5, $6, least($7, $8), $7, $8)
+             on conflict (uid) do update set source_id = excluded.source_id, generation = excluded.generation,
+                 settings = excluded.settings, updated_at = excluded.updated_at, deleted_at = null,
+                 scheduled_through = case
+                     when s.deleted_at is null
+                         and s.settings ->> 'schedule' = excluded.settings ->> 'schedule'
+                         and s.settings ->> 'time_zone' = excluded.settings ->> 'time_zone'
+                     then s.scheduled_through
+                     else greatest(s.scheduled_through, excluded.updated_at) end",
+        )
+        .bind(record.key.uid)
+        .bind(&record.key.namespace)
+        .bind(&record.key.name)
+        .bind(record.source_id)
+        .bind(record.generation)
+        .bind(Json(&record.settings))
+        .bind(sql_time(record.created_at))
+        .bind(sql_time(now))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed("write a subscription"))?;
+        transaction.commit().await.map_err(failed("commit a subscription"))?;
+        let row = self.subscription(record.key.uid).await?;
+        row.ok_or_else(|| failed("find the subscription just written")(sqlx::Error::RowNotFound))
+    }
+
+    /// Marks a subscription as deleted and ends its active runs. Its history stays.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn delete_subscription(&self, uid: Uuid, now: Timestamp) -> Result<(), CatalogError> {
+        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
+        let id: Option<i64> = sqlx::query_scalar(
+            "update subscriptions set deleted_at = $2 where uid = $1 and deleted_at is null returning id",
+        )
+        .bind(uid)
+        .bind(sql_time(now))
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed("delete a subscription"))?;
+        if let Some(id) = id {
+            sqlx::query(
+                "update runs set phase = 'Failed', reason = 'SubscriptionDeleted',
+                     message = 'the subscription was deleted while the run was active', finished_at = $2
+                 where subscription_id = $1 and finished_at is null",
+            )
+            .bind(id)
+            .bind(sql_time(now))
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("end a deleted subscription's runs"))?;
+        }
+        transaction.commit().await.map_err(failed("commit a deletion"))
+    }
+
+    /// All live subscriptions, as the beat needs them when it starts.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn scheduled_subscriptions(&self) -> Result<Vec<ScheduledSubscription>, CatalogError> {
+        let sql = format!("{SUBSCRIPTION_COLUMNS} s.deleted_at is null");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("list subscriptions"))?;
+        rows.iter().map(|row| scheduled(row).map_err(failed("read a subscription"))).collect()
+    }
+
+    async fn subscription(&self, uid: Uuid) -> Result<Option<SubscriptionRow>, CatalogError> {
+        let sql = format!("{SUBSCRIPTION_COLUMNS} s.uid = $1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(uid)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("look up a subscription"))?;
+        row.map(|row| {
+            let scheduled = scheduled(&row).map_err(failed("read a subscription"))?;
+            Ok(SubscriptionRow { scheduled, last_request: row.get("last_request") })
+        })
+        .transpose()
+    }
+}
+
+fn scheduled(row: &PgRow) -> Result<ScheduledSubscription, sqlx::Error> {
+    Ok(ScheduledSubscription {
+        id: row.try_get("id")?,
+        key: ObjectKey {
+            uid: row.try_get("uid")?,
+            namespace: row.try_get("namespace")?,
+            name: row.try_get("name")?,
+        },
+        generation: row.try_get("generation")?,
+        settings: row.try_get::<Json<SubscriptionSettings>, _>("settings")?.0,
+        source_suspended: row.try_get("source_suspended")?,
+        scheduled_through: row.try_get::<jiff_sqlx::Timestamp, _>("scheduled_through")?.to_jiff(),
+    })
+}

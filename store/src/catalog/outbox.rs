@@ -1,0 +1,112 @@
+//! Events that wait to be published: the relay's queue, and every delay in the system.
+
+use std::collections::BTreeMap;
+
+use events::{Event, Record};
+use jiff::Timestamp;
+use sqlx::{PgConnection, Postgres, Row, Transaction, types::Json};
+
+use super::{Catalog, CatalogError, failed, sql_time, time};
+
+/// Events taken from the outbox. They are gone from it only when committed; dropping the batch puts them back.
+#[derive(Debug)]
+pub struct OutboxBatch {
+    /// As they are to be published, in the order in which they became available.
+    pub records: Vec<Record>,
+    transaction: Transaction<'static, Postgres>,
+}
+
+impl OutboxBatch {
+    /// Removes the events for good: they were acknowledged.
+    ///
+    /// # Errors
+    /// When the catalog fails; then they will be published again.
+    pub async fn commit(self) -> Result<(), CatalogError> {
+        self.transaction.commit().await.map_err(failed("remove published events"))
+    }
+}
+
+impl Catalog {
+    /// Takes up to `limit` events that are available at `now`, passing over those that another relay has taken.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn take_outbox(&self, limit: i64, now: Timestamp) -> Result<OutboxBatch, CatalogError> {
+        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
+        let rows = sqlx::query(
+            "with taken as (
+                 delete from outbox where id in (
+                     select id from outbox where available_at <= $1
+                     order by available_at, id limit $2 for update skip locked)
+                 returning id, topic, key, headers, payload, available_at)
+             select topic, key, headers, payload from taken order by available_at, id",
+        )
+        .bind(sql_time(now))
+        .bind(limit)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(failed("take events from the outbox"))?;
+        let records = rows
+            .iter()
+            .map(|row| {
+                let headers: Json<BTreeMap<String, String>> = row.try_get("headers")?;
+                Ok(Record {
+                    topic: row.try_get("topic")?,
+                    key: Some(row.try_get::<String, _>("key")?.into_bytes()),
+                    headers: headers.0.into_iter().map(|(name, value)| (name, value.into_bytes())).collect(),
+                    payload: row.try_get("payload")?,
+                })
+            })
+            .collect::<Result<_, _>>()
+            .map_err(failed("read an event of the outbox"))?;
+        Ok(OutboxBatch { records, transaction })
+    }
+
+    /// When the next event becomes available, in the past or ahead.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn next_outbox(&self) -> Result<Option<Timestamp>, CatalogError> {
+        let next: Option<jiff_sqlx::Timestamp> = sqlx::query_scalar("select min(available_at) from outbox")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("look into the outbox"))?;
+        Ok(time(next))
+    }
+
+    /// Keeps an event back until `available_at`.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn delay(&self, event: &Event, available_at: Timestamp) -> Result<(), CatalogError> {
+        let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
+        insert(&mut connection, std::slice::from_ref(event), available_at).await
+    }
+}
+
+/// Adds events in one statement.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    events: &[Event],
+    available_at: Timestamp,
+) -> Result<(), CatalogError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let headers: Vec<Json<BTreeMap<String, String>>> =
+        events.iter().map(|event| Json(event.headers().into_iter().collect())).collect();
+    sqlx::query(
+        "insert into outbox (topic, key, headers, payload, available_at)
+         select topic, key, headers, payload, $5
+         from unnest($1::text[], $2::text[], $3::jsonb[], $4::bytea[]) as new (topic, key, headers, payload)",
+    )
+    .bind(events.iter().map(|event| event.topic.name()).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.key.as_str()).collect::<Vec<_>>())
+    .bind(headers)
+    .bind(events.iter().map(|event| event.payload.as_slice()).collect::<Vec<_>>())
+    .bind(sql_time(available_at))
+    .execute(connection)
+    .await
+    .map_err(failed("add events to the outbox"))?;
+    Ok(())
+}

@@ -1,0 +1,346 @@
+//! Runs: what is known of one, and how one ends.
+
+use std::{fmt, str::FromStr};
+
+use jiff::Timestamp;
+use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
+use uuid::Uuid;
+
+use super::{Catalog, CatalogError, ObjectKey, SourceSettings, failed, sql_time, time};
+
+/// What made a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// The subscription was due.
+    Schedule,
+    /// Somebody asked for it.
+    Request,
+    /// Stored artifacts are to be worked on again.
+    Backfill,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Schedule => "Schedule",
+            Self::Request => "Request",
+            Self::Backfill => "Backfill",
+        })
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunPhase {
+    /// It waits to be planned.
+    Pending,
+    /// Its documents are being worked on.
+    Running,
+    /// All of its documents are stored.
+    Succeeded,
+    /// A document failed, or the run was ended from outside.
+    Failed,
+    /// It was not to run; the reason says why.
+    Skipped,
+}
+
+impl RunPhase {
+    /// The phase's name in the catalog and in the status.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Skipped => "Skipped",
+        }
+    }
+}
+
+impl FromStr for RunPhase {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        [Self::Pending, Self::Running, Self::Succeeded, Self::Failed, Self::Skipped]
+            .into_iter()
+            .find(|phase| phase.name() == name)
+            .ok_or_else(|| format!("`{name}` is not a phase of a run"))
+    }
+}
+
+/// What the schedule role needs to plan a run.
+#[derive(Clone, Debug)]
+pub struct RunPlan {
+    /// How far the run is.
+    pub phase: RunPhase,
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
+    /// The catalog's id of the source.
+    pub source_id: i64,
+    /// How the source is fetched.
+    pub source: SourceSettings,
+}
+
+/// A run as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunReport {
+    /// The run's id.
+    pub id: Uuid,
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
+    /// The subscription.
+    pub subscription: ObjectKey,
+    /// The due time, or when it was asked for.
+    pub scheduled_for: Timestamp,
+    /// How far it is.
+    pub phase: RunPhase,
+    /// A CamelCase word for how it ended.
+    pub reason: Option<String>,
+    /// A sentence for a person.
+    pub message: Option<String>,
+    /// Whether any document changed, where it succeeded.
+    pub changed: Option<bool>,
+    /// The trace of its events.
+    pub trace_id: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// What a subscription's status shows of its runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionSummary {
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
+    /// The due time of its latest scheduled run.
+    pub last_schedule_time: Option<Timestamp>,
+    /// Its latest run that was not skipped.
+    pub last_run: Option<RunReport>,
+    /// Runs that have not ended.
+    pub active_runs: i64,
+    /// Versions of its documents.
+    pub versions: i64,
+    /// When a run last brought a change.
+    pub last_change_time: Option<Timestamp>,
+    /// The last request that was honoured.
+    pub last_request: Option<String>,
+}
+
+const RUN_COLUMNS: &str = "r.id, r.subscription_id, r.scheduled_for, r.phase, r.reason, r.message, r.changed, r.trace_id, \
+     r.created_at, r.finished_at, s.uid, s.namespace, s.name";
+
+impl Catalog {
+    /// What is needed to plan a run, if there is such a run.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn run_plan(&self, run_id: Uuid) -> Result<Option<RunPlan>, CatalogError> {
+        let row = sqlx::query(
+            "select r.phase, s.id as subscription_id, o.id as source_id, o.settings
+             from runs r join subscriptions s on s.id = r.subscription_id join sources o on o.id = s.source_id
+             where r.id = $1",
+        )
+        .bind(run_id)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("look up a run"))?;
+        row.map(|row| {
+            Ok(RunPlan {
+                phase: phase(&row)?,
+                subscription_id: row.try_get("subscription_id")?,
+                source_id: row.try_get("source_id")?,
+                source: row.try_get::<Json<SourceSettings>, _>("settings")?.0,
+            })
+        })
+        .transpose()
+        .map_err(failed("read a run"))
+    }
+
+    /// Marks a run as running and notes the documents it has to bring in. Says whether the run is still active.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn begin_run(
+        &self,
+        run_id: Uuid,
+        urls: &[String],
+        now: Timestamp,
+    ) -> Result<bool, CatalogError> {
+        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
+        let is_active = sqlx::query(
+            "update runs set phase = 'Running', started_at = coalesce(started_at, $2)
+             where id = $1 and finished_at is null",
+        )
+        .bind(run_id)
+        .bind(sql_time(now))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed("begin a run"))?
+        .rows_affected()
+            > 0;
+        if is_active {
+            sqlx::query(
+                "insert into documents (run_id, url, phase) select $1, url, 'Pending' from unnest($2::text[]) as url
+                 on conflict do nothing",
+            )
+            .bind(run_id)
+            .bind(urls)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("note a run's documents"))?;
+        }
+        transaction.commit().await.map_err(failed("commit the beginning of a run"))?;
+        Ok(is_active)
+    }
+
+    /// Ends a run as failed as a whole, if it is still active.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn fail_run(
+        &self,
+        run_id: Uuid,
+        reason: &str,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
+        sqlx::query(
+            "update runs set phase = 'Failed', reason = $2, message = $3, finished_at = $4
+             where id = $1 and finished_at is null",
+        )
+        .bind(run_id)
+        .bind(reason)
+        .bind(message)
+        .bind(sql_time(now))
+        .execute(&self.pool)
+        .await
+        .map_err(failed("end a run"))?;
+        Ok(())
+    }
+
+    /// The ids of all active runs.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn active_runs(&self) -> Result<Vec<Uuid>, CatalogError> {
+        sqlx::query_scalar("select id from runs where finished_at is null")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("list active runs"))
+    }
+
+    /// Those of the given runs that have ended.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn ended_runs(&self, ids: &[Uuid]) -> Result<Vec<RunReport>, CatalogError> {
+        let sql = format!(
+            "select {RUN_COLUMNS} from runs r join subscriptions s on s.id = r.subscription_id
+             where r.id = any($1) and r.finished_at is not null order by r.finished_at"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(ids)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("look up ended runs"))?;
+        rows.iter().map(|row| report(row).map_err(failed("read a run"))).collect()
+    }
+
+    /// What the statuses of the given subscriptions show, in one statement.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn summaries(
+        &self,
+        subscription_ids: &[i64],
+    ) -> Result<Vec<SubscriptionSummary>, CatalogError> {
+        let sql = format!(
+            "select s.id as summary_of, s.last_request, scheduled.scheduled_for as last_schedule_time,
+                 change.finished_at as last_change_time, active.count as active_runs, versions.count as versions,
+                 last.*
+             from subscriptions s
+             left join lateral (select {RUN_COLUMNS} from runs r where r.subscription_id = s.id and r.phase <> 'Skipped'
+                 order by r.created_at desc, r.scheduled_for desc limit 1) last on true
+             left join lateral (select scheduled_for from runs where subscription_id = s.id
+                 and trigger = 'Schedule' and phase <> 'Skipped' order by scheduled_for desc limit 1) scheduled on true
+             left join lateral (select finished_at from runs where subscription_id = s.id and changed
+                 order by finished_at desc limit 1) change on true
+             cross join lateral (select count(*) from runs
+                 where subscription_id = s.id and finished_at is null) active
+             cross join lateral (select count(*) from versions where subscription_id = s.id) versions
+             where s.id = any($1)"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(subscription_ids)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("summarise subscriptions"))?;
+        rows.iter().map(|row| summary(row).map_err(failed("read a summary"))).collect()
+    }
+}
+
+/// Ends the run when none of its documents is pending. The caller holds the run's row locked.
+pub(super) async fn end_if_complete(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    now: Timestamp,
+) -> Result<(), CatalogError> {
+    sqlx::query(
+        "update runs r set finished_at = $2,
+             phase = case when d.failed > 0 then 'Failed' else 'Succeeded' end,
+             changed = case when d.failed > 0 and not d.changed then null else d.changed end,
+             reason = case when d.failed > 0 then d.reason when d.changed then 'Changed' else 'Unchanged' end,
+             message = d.message
+         from (select count(*) filter (where phase = 'Pending') as pending,
+                      count(*) filter (where phase = 'Failed') as failed,
+                      coalesce(bool_or(changed), false) as changed,
+                      min(reason) filter (where phase = 'Failed') as reason,
+                      min(message) filter (where phase = 'Failed') as message
+               from documents where run_id = $1) d
+         where r.id = $1 and r.finished_at is null and d.pending = 0",
+    )
+    .bind(run_id)
+    .bind(sql_time(now))
+    .execute(connection)
+    .await
+    .map_err(failed("end a run"))?;
+    Ok(())
+}
+
+fn phase(row: &PgRow) -> Result<RunPhase, sqlx::Error> {
+    row.try_get::<String, _>("phase")?.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))
+}
+
+fn report(row: &PgRow) -> Result<RunReport, sqlx::Error> {
+    Ok(RunReport {
+        id: row.try_get("id")?,
+        subscription_id: row.try_get("subscription_id")?,
+        subscription: ObjectKey {
+            uid: row.try_get("uid")?,
+            namespace: row.try_get("namespace")?,
+            name: row.try_get("name")?,
+        },
+        scheduled_for: row.try_get::<jiff_sqlx::Timestamp, _>("scheduled_for")?.to_jiff(),
+        phase: phase(row)?,
+        reason: row.try_get("reason")?,
+        message: row.try_get("message")?,
+        changed: row.try_get("changed")?,
+        trace_id: row.try_get("trace_id")?,
+        created_at: row.try_get::<jiff_sqlx::Timestamp, _>("created_at")?.to_jiff(),
+        finished_at: time(row.try_get("finished_at")?),
+    })
+}
+
+fn summary(row: &PgRow) -> Result<SubscriptionSummary, sqlx::Error> {
+    let has_run = row.try_get::<Option<Uuid>, _>("id")?.is_some();
+    Ok(SubscriptionSummary {
+        subscription_id: row.try_get("summary_of")?,
+        last_schedule_time: time(row.try_get("last_schedule_time")?),
+        last_run: if has_run { Some(report(row)?) } else { None },
+        active_runs: row.try_get("active_runs")?,
+        versions: row.try_get("versions")?,
+        last_change_time: time(row.try_get("last_change_time")?),
+        last_request: row.try_get("last_request")?,
+    })
+}

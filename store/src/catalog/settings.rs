@@ -1,0 +1,113 @@
+//! What the operator takes out of a valid spec and leaves in the catalog for the beat and the workers.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ObjectKey;
+
+/// How a source is fetched. Times in milliseconds, sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceSettings {
+    /// Where fetching begins.
+    pub base_url: String,
+    /// What stands there: html, feed, sitemap, json, text, pdf or auto.
+    pub kind: String,
+    /// Whether robots.txt is obeyed.
+    pub obey_robots: bool,
+    /// Whether nothing is to be fetched for now.
+    pub suspend: bool,
+    /// Sent as User-Agent instead of Tipstaff's own.
+    pub user_agent: Option<String>,
+    /// Sent with each request.
+    pub headers: Vec<HeaderSetting>,
+    /// The longest a fetch may take.
+    pub timeout_ms: u64,
+    /// The largest body that is stored.
+    pub max_bytes: u64,
+    /// The shortest time between two requests to one host.
+    pub min_interval_ms: u64,
+}
+
+/// A header of each request to a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderSetting {
+    /// The header's name.
+    pub name: String,
+    /// Where its value comes from.
+    pub value: HeaderSource,
+}
+
+/// Where a header's value comes from. The catalog never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeaderSource {
+    /// The value itself.
+    Plain(String),
+    /// A key of a Secret in the source's namespace.
+    Secret {
+        /// The Secret's name.
+        name: String,
+        /// The key in it.
+        key: String,
+    },
+}
+
+/// What to do when a run is due while another of the subscription is active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Concurrency {
+    /// Skip the new one.
+    Forbid,
+    /// Run both.
+    Allow,
+    /// End the active one.
+    Replace,
+}
+
+/// What to do with due times that passed while nothing could fire them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CatchUp {
+    /// Run for the latest, skip the others.
+    Latest,
+    /// Run for each.
+    All,
+    /// Skip all.
+    None,
+}
+
+/// When a subscription is due and what becomes of its runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionSettings {
+    /// A 5-field cron expression.
+    pub schedule: String,
+    /// The IANA time zone of the schedule.
+    pub time_zone: String,
+    /// How late a run may begin, in seconds.
+    pub starting_deadline_seconds: Option<i64>,
+    /// What happens to a run that is due while another is active.
+    pub concurrency: Concurrency,
+    /// What happens to missed due times.
+    pub catch_up: CatchUp,
+    /// The largest delay after the due time, in seconds; each subscription has its own, always the same.
+    pub jitter_seconds: u32,
+    /// Whether due times are skipped for now.
+    pub suspend: bool,
+    /// The jurisdiction that the documents belong to.
+    pub jurisdiction: Option<String>,
+}
+
+/// A subscription as the beat needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduledSubscription {
+    /// The catalog's id.
+    pub id: i64,
+    /// The object.
+    pub key: ObjectKey,
+    /// The generation of the spec that the settings come from.
+    pub generation: i64,
+    /// When it is due.
+    pub settings: SubscriptionSettings,
+    /// Whether its source is suspended.
+    pub source_suspended: bool,
+    /// Every due time up to and including this one is accounted for.
+    pub scheduled_through: Timestamp,
+}
