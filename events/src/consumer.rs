@@ -11,7 +11,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::{
     BoxError, Bus, BusError, Consumer, ConsumerMetrics, Event, HandlerError, Partition, Received, Record,
-    Registry, Revocation, Setbacks, Signal, Topic,
+    Registry, Revocation, Setbacks, Signal, Topic, error_chain,
     in_flight::{Lanes, Watermarks},
     metrics::{Outcome, OutcomeLabels, TopicLabels},
 };
@@ -281,7 +281,7 @@ impl Job {
     async fn set_back(&self, record: &Record, event: &Event, error: HandlerError) -> Finish {
         match error {
             HandlerError::Transient { reason, retry_at, source } => {
-                let message = chain(source.as_ref());
+                let message = error_chain(source.as_ref());
                 debug!(reason, message, "an event is put off");
                 let finish = self
                     .until_done("an event was not put off", || {
@@ -291,7 +291,7 @@ impl Job {
                 self.count(record, Outcome::PutOff, finish)
             }
             HandlerError::Permanent { reason, source } => {
-                let message = chain(source.as_ref());
+                let message = error_chain(source.as_ref());
                 debug!(reason, message, "an event is given up");
                 let finish = self
                     .until_done("a failure was not recorded", || {
@@ -306,7 +306,7 @@ impl Job {
 
     /// Publishes the record as it came to its topic's dead letters, with the reason in its headers.
     async fn dead_letter(&self, record: &Record, error: &(dyn std::error::Error + Sync)) -> Finish {
-        let message = chain(error);
+        let message = error_chain(error);
         warn!(
             topic = record.topic,
             reason = message,
@@ -343,7 +343,7 @@ impl Job {
         loop {
             let Err(error) = step().await else { return Finish::Done };
             let error: BoxError = error.into();
-            warn!(error = chain(error.as_ref()), "{failure}; trying again");
+            warn!(error = error_chain(error.as_ref()), "{failure}; trying again");
             tokio::select! {
                 () = self.shutdown.cancelled() => return Finish::Interrupted,
                 () = sleep(backoff) => backoff = (backoff * 2).min(Duration::from_secs(5)),
@@ -361,15 +361,3 @@ struct NoHandler {
 #[derive(Debug, thiserror::Error)]
 #[error("the handler ended early")]
 struct HandlerEnded(#[source] JoinError);
-
-/// An error with its sources, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}

@@ -2,8 +2,10 @@
 //! (Kafka and in-process), the consumer loop, and the routing registry.
 
 mod bus;
+mod clock;
 mod consumer;
 mod envelope;
+mod error_chain;
 mod handler;
 mod in_flight;
 pub mod kafka;
@@ -14,9 +16,11 @@ mod topics;
 mod trace;
 
 pub use bus::{Bus, BusError, Consumer, Partition, Received, Record, Revocation, Signal};
+pub use clock::{Clock, ManualClock, SystemClock};
 pub use consumer::{ConsumerLoop, ConsumerLoopOptions, LoopError};
 pub use envelope::{DecodeError, Event, EventId};
-pub use handler::{Handler, HandlerError, Registry, RegistryError, Role, Setbacks};
+pub use error_chain::error_chain;
+pub use handler::{Handler, HandlerError, Registry, RegistryError, Role, Setbacks, UnknownRole};
 pub use metrics::ConsumerMetrics;
 pub use payloads::{CrawlResult, CrawlUrl, Payload, SubscriptionScheduled};
 pub use topics::Topic;

@@ -78,10 +78,11 @@ fn parse_file(text: &str) -> Result<Credentials, String> {
     for line in text.lines().map(str::trim) {
         if line.starts_with('[') {
             in_default = line == "[default]";
-        } else if in_default && !line.starts_with(['#', ';']) {
-            if let Some((name, value)) = line.split_once('=') {
-                keys.insert(name.trim(), value.trim());
-            }
+        } else if in_default
+            && !line.starts_with(['#', ';'])
+            && let Some((name, value)) = line.split_once('=')
+        {
+            keys.insert(name.trim(), value.trim());
         }
     }
     let key = |name: &str| keys.get(name).filter(|value| !value.is_empty()).map(|value| (*value).to_owned());

@@ -1,0 +1,152 @@
+//! The operator on a cluster: leader election, the controllers of both kinds, and the writers of their status.
+//!
+//! Only the leader works. A replica that is not waits for the lease; one that loses it ends, and starts anew as a
+//! follower: nothing of what it knew as leader lives on.
+
+mod controllers;
+mod leader;
+mod objects;
+mod source_controller;
+mod status_writer;
+mod subscription_controller;
+
+use std::{sync::Arc, time::Duration};
+
+use events::{Bus, SystemClock};
+use kube::Client;
+use prometheus_client::registry::Registry;
+use service::Check;
+use store::catalog::{Catalog, CatalogError};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{Engine, EngineOptions, OperatorMetrics};
+use leader::{Leadership, LeaseOptions};
+
+pub use leader::LeaseError;
+
+/// How the operator works on a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// The namespace whose objects are reconciled; all without it.
+    pub namespace: Option<String>,
+    /// Where the lease is.
+    pub lease_namespace: String,
+    /// The lease's name.
+    pub lease_name: String,
+    /// Who this replica is: its pod's name.
+    pub identity: String,
+    /// How long a leader that fell silent keeps the lease.
+    pub lease_duration: Duration,
+}
+
+/// The operator cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// No client for the API server.
+    #[error("no way to the API server is configured: neither a kubeconfig nor a service account")]
+    Client(#[source] kube::Error),
+    /// The catalog failed at the start.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The lease could not be used.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// The lease went to another replica.
+    #[error("the lease was lost: another replica leads now, or the API server could not be reached in time")]
+    LeaseLost,
+    /// A part ended that should have gone on.
+    #[error("a part of the operator ended unexpectedly; the log says which")]
+    PartEnded,
+}
+
+/// The operator, ready to run.
+pub struct Operator {
+    options: ClusterOptions,
+    catalog: Catalog,
+    bus: Arc<dyn Bus>,
+    client: Client,
+    metrics: OperatorMetrics,
+    check: Check,
+}
+
+impl Operator {
+    /// Makes the client of the API server, from the kubeconfig or the pod's service account, and registers figures.
+    ///
+    /// # Errors
+    /// When neither is there.
+    pub async fn new(
+        options: ClusterOptions,
+        catalog: Catalog,
+        bus: Arc<dyn Bus>,
+        registry: &mut Registry,
+        check: Check,
+    ) -> Result<Self, OperatorError> {
+        let client = Client::try_default().await.map_err(OperatorError::Client)?;
+        let metrics = OperatorMetrics::register(registry);
+        Ok(Self { options, catalog, bus, client, metrics, check })
+    }
+
+    /// Waits for the lease, then reconciles until `shutdown`.
+    ///
+    /// # Errors
+    /// When a part cannot start, or the lease is lost: the process should end and start again.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), OperatorError> {
+        let lease = LeaseOptions {
+            namespace: self.options.lease_namespace.clone(),
+            name: self.options.lease_name.clone(),
+            identity: self.options.identity.clone(),
+            duration: self.options.lease_duration,
+        };
+        let leading = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            leading = Leadership::acquire(self.client.clone(), lease) => leading,
+        };
+        let mut leadership = leading?;
+        info!(identity = self.options.identity, "leading");
+        let result = self.lead(&mut leadership, &shutdown).await;
+        // Released only now, when nothing of this replica works any more.
+        leadership.release().await;
+        result
+    }
+
+    async fn lead(
+        self,
+        leadership: &mut Leadership,
+        shutdown: &CancellationToken,
+    ) -> Result<(), OperatorError> {
+        // The parts end together, whichever ends first.
+        let stop = shutdown.child_token();
+        let options = EngineOptions {
+            catalog: self.catalog,
+            bus: self.bus,
+            clock: Arc::new(SystemClock),
+            metrics: self.metrics.clone(),
+            check: self.check,
+        };
+        let mut engine = Engine::start(options, &stop).await?;
+        let mut tasks = controllers::start(
+            self.client,
+            self.options.namespace.as_deref(),
+            engine.handle(),
+            self.metrics,
+            &stop,
+        );
+        let result = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            () = leadership.lost() => {
+                warn!("the lease was lost");
+                Err(OperatorError::LeaseLost)
+            }
+            () = engine.ended() => Err(OperatorError::PartEnded),
+            _ = tasks.join_next() => Err(OperatorError::PartEnded),
+        };
+        stop.cancel();
+        let drained = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(5), drained).await.is_err() {
+            warn!("the controllers did not end in time");
+        }
+        engine.stopped().await;
+        result
+    }
+}

@@ -1,0 +1,144 @@
+//! How objects are read and written, whatever their state.
+
+use std::{fmt::Debug, marker::PhantomData};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    core::{DeserializeGuard, PartialObjectMeta, error_boundary::InvalidObject},
+    runtime::events::{Event, EventType, Recorder},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use tracing::warn;
+
+use crate::Verdict;
+
+/// An object as it comes from a watch: one that cannot be parsed disturbs no other.
+pub(super) type Guarded<K> = DeserializeGuard<K>;
+
+/// What both kinds are.
+pub(super) trait Kind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// The status, as it is.
+    type Status: Serialize;
+    /// The conditions of the status.
+    fn conditions(&self) -> &[Condition];
+}
+
+impl Kind for crds::Source {
+    type Status = crds::SourceStatus;
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+}
+
+impl Kind for crds::Subscription {
+    type Status = crds::SubscriptionStatus;
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+}
+
+/// The objects' metadata, which can be read and written also where the rest cannot be parsed.
+pub(super) fn metadata_api<K: Kind>(client: &Client, namespace: &str) -> Api<PartialObjectMeta<K>> {
+    Api::namespaced(client.clone(), namespace)
+}
+
+/// Writes a status. The API server refuses when the name belongs to another object by now.
+pub(super) async fn write_status<K: Kind>(
+    client: &Client,
+    object: &impl ResourceExt,
+    status: &impl Serialize,
+) -> Result<(), kube::Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let name = object.name_any();
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": name, "uid": object.uid() },
+        "status": status,
+    });
+    let parameters = PatchParams::apply(crds::FIELD_MANAGER).force();
+    metadata_api::<K>(client, &namespace).patch_status(&name, &parameters, &Patch::Apply(patch)).await?;
+    Ok(())
+}
+
+/// Publishes an Event when the verdict is news against the conditions before it.
+pub(super) async fn announce<K: Kind>(
+    recorder: &Recorder,
+    object: &impl Resource<DynamicType = ()>,
+    before: &[Condition],
+    verdict: &Verdict,
+) {
+    let was = crds::conditions::find_condition(before, crds::conditions::READY);
+    let is_news = was.is_none_or(|was| {
+        was.reason != verdict.reason
+            || (was.status == "True") != verdict.ready
+            || (!verdict.ready && was.message != verdict.message)
+    });
+    if !is_news {
+        return;
+    }
+    let event = Event {
+        type_: if verdict.ready { EventType::Normal } else { EventType::Warning },
+        reason: verdict.reason.to_owned(),
+        note: Some(shortened(&verdict.message)),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
+        // Events are a courtesy: the condition says the same.
+        warn!(%error, kind = %K::kind(&()), "an event was not published");
+    }
+}
+
+/// The API takes a note of at most 1 kB.
+fn shortened(message: &str) -> String {
+    const LONGEST: usize = 1024;
+    let mut end = message.len().min(LONGEST);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message[..end].to_owned()
+}
+
+/// An object's metadata as an object of its own.
+pub(super) fn metadata_of<K: Kind>(meta: &ObjectMeta) -> PartialObjectMeta<K> {
+    PartialObjectMeta { types: None, metadata: meta.clone(), _phantom: PhantomData }
+}
+
+/// The conditions of an object that cannot be parsed as a whole; none where they cannot be either.
+pub(super) async fn stored_conditions<K: Kind>(
+    client: &Client,
+    meta: &PartialObjectMeta<K>,
+) -> Result<Vec<Condition>, kube::Error> {
+    let resource = ApiResource::erase::<K>(&());
+    let namespace = meta.namespace().unwrap_or_default();
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
+    let object = api.get_status(&meta.name_any()).await?;
+    let conditions = object.data.pointer("/status/conditions").cloned().unwrap_or_default();
+    Ok(serde_json::from_value(conditions).unwrap_or_default())
+}
+
+/// The verdict on an object that cannot be parsed.
+pub(super) fn unreadable(reason: &'static str, invalid: &InvalidObject) -> Verdict {
+    Verdict {
+        ready: false,
+        reason,
+        message: format!("The object cannot be read as its kind: {invalid}"),
+        catalog_id: None,
+        try_again: false,
+    }
+}

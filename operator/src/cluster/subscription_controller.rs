@@ -1,0 +1,80 @@
+//! Subscriptions.
+
+use std::{sync::Arc, time::Duration};
+
+use crds::{FINALIZER, Subscription, conditions::reasons};
+use kube::{
+    Resource, ResourceExt,
+    core::{PartialObjectMeta, error_boundary::InvalidObject},
+    runtime::{
+        controller::Action,
+        finalizer::{Event, finalizer},
+    },
+};
+
+use super::{
+    controllers::{Context, ControllerError},
+    objects::{
+        Guarded, Kind, announce, metadata_api, metadata_of, stored_conditions, unreadable, write_status,
+    },
+};
+use crate::{reconcile::object_uid, status::subscription_status};
+
+/// How soon to look again for a Source that is not there. Its arrival is noticed at once; this is for what went unseen.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+pub(super) async fn reconcile(
+    object: Arc<Guarded<Subscription>>,
+    context: Arc<Context>,
+) -> Result<Action, ControllerError> {
+    let meta = metadata_of::<Subscription>(object.meta());
+    if let Err(invalid) = &object.0
+        && object.meta().deletion_timestamp.is_none()
+    {
+        return show_unreadable(&meta, invalid, &context).await;
+    }
+    let api = metadata_api::<Subscription>(&context.client, &meta.namespace().unwrap_or_default());
+    let action = finalizer(&api, FINALIZER, Arc::new(meta), |event| async {
+        match event {
+            Event::Apply(_) => match &object.0 {
+                Ok(subscription) => apply(subscription, &context).await,
+                Err(_) => Ok(Action::await_change()),
+            },
+            Event::Cleanup(meta) => {
+                let uid = object_uid(&*meta)?;
+                context.reconciler.delete_subscription(uid).await?;
+                context.board.remove(uid);
+                Ok(Action::await_change())
+            }
+        }
+    })
+    .await?;
+    context.succeeded(&object.uid().unwrap_or_default());
+    Ok(action)
+}
+
+async fn apply(subscription: &Subscription, context: &Context) -> Result<Action, ControllerError> {
+    let verdict = context.reconciler.apply_subscription(subscription).await?;
+    announce::<Subscription>(&context.recorder, subscription, subscription.conditions(), &verdict).await;
+    let action = if verdict.try_again { Action::requeue(LOOK_AGAIN) } else { Action::await_change() };
+    context.board.show(object_uid(subscription)?, subscription.metadata.generation, verdict);
+    Ok(action)
+}
+
+async fn show_unreadable(
+    meta: &PartialObjectMeta<Subscription>,
+    invalid: &InvalidObject,
+    context: &Context,
+) -> Result<Action, ControllerError> {
+    let conditions = stored_conditions::<Subscription>(&context.client, meta).await?;
+    let before = crds::SubscriptionStatus { conditions, ..crds::SubscriptionStatus::default() };
+    let verdict = unreadable(reasons::UNREADABLE, invalid);
+    let now = context.reconciler.engine.clock.now();
+    let status = subscription_status(Some(&before), &verdict, meta.metadata.generation, None, None, now);
+    if status.conditions != before.conditions {
+        write_status::<Subscription>(&context.client, meta, &status).await?;
+        context.metrics.status_written();
+    }
+    announce::<Subscription>(&context.recorder, meta, &before.conditions, &verdict).await;
+    Ok(Action::await_change())
+}

@@ -1,0 +1,117 @@
+//! The parts of the operator that need no cluster.
+
+use std::{sync::Arc, time::Duration};
+
+use events::{Bus, Clock};
+use service::Check;
+use store::catalog::{Catalog, CatalogError, FiredRun, RequestedRun};
+use tokio::{
+    sync::{Notify, broadcast},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    OperatorMetrics, RunEvent,
+    beat::{Beat, BeatHandle},
+    relay::Relay,
+    run_tracking::{RunTracker, RunTrackerHandle},
+};
+
+/// How long the parts may take to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What the engine works with.
+pub struct EngineOptions {
+    /// Where runs stand.
+    pub catalog: Catalog,
+    /// Where events go.
+    pub bus: Arc<dyn Bus>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Figures.
+    pub metrics: OperatorMetrics,
+    /// Where problems are shown.
+    pub check: Check,
+}
+
+/// Beat, relay and run tracking, running.
+pub struct Engine {
+    handle: EngineHandle,
+    tasks: JoinSet<()>,
+}
+
+/// How others reach a running [`Engine`].
+#[derive(Clone)]
+pub struct EngineHandle {
+    /// The catalog.
+    pub catalog: Catalog,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What fires.
+    pub beat: BeatHandle,
+    runs: RunTrackerHandle,
+    relay: Arc<Notify>,
+}
+
+impl Engine {
+    /// Takes over what the catalog knows and starts.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn start(options: EngineOptions, shutdown: &CancellationToken) -> Result<Self, CatalogError> {
+        let EngineOptions { catalog, bus, clock, metrics, check } = options;
+        let wake = Arc::new(Notify::new());
+        let (mut tracker, runs) = RunTracker::new(catalog.clone());
+        let (mut beat, beat_handle) =
+            Beat::new(catalog.clone(), clock.clone(), wake.clone(), runs.clone(), metrics.clone());
+        tracker.load().await?;
+        beat.load().await?;
+        let relay =
+            Relay { catalog: catalog.clone(), bus, clock: clock.clone(), wake: wake.clone(), metrics, check };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(tracker.run(shutdown.clone()));
+        tasks.spawn(beat.run(shutdown.clone()));
+        tasks.spawn(relay.run(shutdown.clone()));
+        Ok(Self { handle: EngineHandle { catalog, clock, beat: beat_handle, runs, relay: wake }, tasks })
+    }
+
+    /// How others reach it.
+    pub fn handle(&self) -> EngineHandle {
+        self.handle.clone()
+    }
+
+    /// Waits until a part ends that should not have, which is when it panicked.
+    pub async fn ended(&mut self) {
+        self.tasks.join_next().await;
+    }
+
+    /// Waits until all parts have ended after the shutdown.
+    pub async fn stopped(mut self) {
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(DRAIN, all).await.is_err() {
+            tracing::warn!("the engine did not end in time");
+        }
+    }
+}
+
+impl EngineHandle {
+    /// What happens to runs from now on.
+    pub fn listen(&self) -> broadcast::Receiver<RunEvent> {
+        self.runs.listen()
+    }
+
+    /// Makes a run that somebody asks for, once per token.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn request_run(&self, request: &RequestedRun) -> Result<Option<FiredRun>, CatalogError> {
+        let fired = self.catalog.request_run(request, self.clock.now()).await?;
+        if let Some(run) = &fired {
+            self.relay.notify_one();
+            self.runs.fired(std::slice::from_ref(run));
+        }
+        Ok(fired)
+    }
+}

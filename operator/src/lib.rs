@@ -1,0 +1,20 @@
+//! The operator: it reconciles Sources and Subscriptions into the catalog, is the clock that makes their runs, relays
+//! the outbox to the bus, follows the runs, and shows in the status what became of them.
+//!
+//! [`Engine`] is what does not need a cluster: `tipstaff local` runs the same. [`cluster`] adds the API server.
+
+mod backoff;
+mod beat;
+pub mod cluster;
+mod engine;
+mod metrics;
+mod reconcile;
+mod relay;
+mod run_tracking;
+mod status;
+
+pub use beat::{BeatHandle, Skipped, decide};
+pub use engine::{Engine, EngineHandle, EngineOptions};
+pub use metrics::OperatorMetrics;
+pub use reconcile::{ReconcileError, Reconciler, SourceDeletion, Verdict};
+pub use run_tracking::RunEvent;

@@ -1,0 +1,106 @@
+//! `tipstaff-operator`: flags and start-up; the library does the work.
+
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::{Parser, Subcommand};
+use events::{error_chain, kafka::KafkaBus};
+use operator::cluster::{ClusterOptions, Operator};
+use prometheus_client::registry::Registry;
+use service::{
+    Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, init_logging, shutdown_on_signal,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Reconciles Sources and Subscriptions, makes their runs when they are due, and shows what became of them.
+#[derive(Parser)]
+#[command(name = "tipstaff-operator", version)]
+struct Arguments {
+    /// How log lines look
+    #[arg(long, env = "TIPSTAFF_LOG_FORMAT", value_enum, default_value_t, global = true)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the operator
+    Run(RunArguments),
+    /// Bring the catalog's schema up to date, then exit
+    Migrate(DatabaseArguments),
+}
+
+#[derive(clap::Args)]
+struct RunArguments {
+    #[command(flatten)]
+    database: DatabaseArguments,
+    #[command(flatten)]
+    kafka: KafkaArguments,
+    /// Reconcile the objects of this namespace only
+    #[arg(long, env = "TIPSTAFF_NAMESPACE")]
+    namespace: Option<String>,
+    /// Where probes and metrics are served
+    #[arg(long, env = "TIPSTAFF_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// The namespace of the lease
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    lease_namespace: String,
+    /// The lease that tells which replica leads
+    #[arg(long, env = "TIPSTAFF_LEASE_NAME", default_value = "tipstaff-operator")]
+    lease_name: String,
+    /// This replica's name; one is made up where it is not given
+    #[arg(long, env = "POD_NAME")]
+    identity: Option<String>,
+    /// How long, in seconds, a leader that fell silent keeps the lease
+    #[arg(long, env = "TIPSTAFF_LEASE_SECONDS", default_value_t = 15)]
+    lease_seconds: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    init_logging(arguments.log_format, "info");
+    // A second provider is never installed in this process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let result = match arguments.command {
+        Command::Run(run) => run_operator(run).await,
+        Command::Migrate(database) => migrate(database).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", error_chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn migrate(database: DatabaseArguments) -> Result<(), events::BoxError> {
+    database.connect().await?.migrate().await?;
+    tracing::info!("the catalog's schema is up to date");
+    Ok(())
+}
+
+async fn run_operator(arguments: RunArguments) -> Result<(), events::BoxError> {
+    let shutdown = shutdown_on_signal()?;
+    let catalog = arguments.database.connect().await?;
+    catalog.check_schema().await?;
+    let bus = Arc::new(KafkaBus::new(arguments.kafka.options(Duration::from_secs(5)))?);
+    let mut registry = Registry::default();
+    let check = Check::default();
+    let options = ClusterOptions {
+        namespace: arguments.namespace,
+        lease_namespace: arguments.lease_namespace,
+        lease_name: arguments.lease_name,
+        identity: arguments.identity.unwrap_or_else(|| format!("operator-{}", uuid::Uuid::new_v4())),
+        lease_duration: Duration::from_secs(arguments.lease_seconds),
+    };
+    let operator = Operator::new(options, catalog.clone(), bus, &mut registry, check.clone()).await?;
+    let health = HealthServer::bind(arguments.listen, registry, catalog, check).await?;
+    let stop_health = CancellationToken::new();
+    let serving = tokio::spawn(health.serve(stop_health.clone()));
+    let result = operator.run(shutdown).await;
+    stop_health.cancel();
+    serving.await?;
+    Ok(result?)
+}

@@ -1,0 +1,259 @@
+//! The reconcilers: from a custom resource to its row in the catalog and its place in the beat.
+//!
+//! They know no API server. What they find is a [`Verdict`], which whoever calls shows: in conditions, or on a terminal.
+
+use crds::{
+    HeaderValue, REQUESTED_AT_ANNOTATION, Source, Subscription, ValidatedSource, ValidatedSubscription,
+    Violation, conditions::reasons, validate_source, validate_subscription,
+};
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use store::catalog::{
+    CatalogError, CatchUp, Concurrency, DeletedSource, HeaderSetting, HeaderSource, ObjectKey, RequestedRun,
+    SourceRecord, SourceSettings, SubscriptionRecord, SubscriptionSettings,
+};
+use uuid::Uuid;
+
+use crate::EngineHandle;
+
+/// What reconciling an object found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether what the object asks for is in force.
+    pub ready: bool,
+    /// A CamelCase word for why or why not: one of [`crds::conditions::reasons`].
+    pub reason: &'static str,
+    /// A sentence for a person.
+    pub message: String,
+    /// The row in the catalog, where there is one.
+    pub catalog_id: Option<i64>,
+    /// Whether it may become ready without a change of the object.
+    pub try_again: bool,
+}
+
+impl Verdict {
+    fn ready(reason: &'static str, message: impl Into<String>, catalog_id: i64) -> Self {
+        Self { ready: true, reason, message: message.into(), catalog_id: Some(catalog_id), try_again: false }
+    }
+
+    fn invalid(violations: &[Violation]) -> Self {
+        let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        Self {
+            ready: false,
+            reason: reasons::INVALID_SPEC,
+            message: list.join("; "),
+            catalog_id: None,
+            try_again: false,
+        }
+    }
+}
+
+/// The object could not be reconciled for now.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// An object without what every object on an API server has.
+    #[error("the object has no {0}")]
+    Incomplete(&'static str),
+}
+
+/// Whether a Source can go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceDeletion {
+    /// It is gone from the catalog's live sources.
+    Deleted,
+    /// Subscriptions still use it.
+    InUse(Verdict),
+}
+
+/// Reconciles objects, whoever holds them.
+#[derive(Clone)]
+pub struct Reconciler {
+    /// Where it takes effect.
+    pub engine: EngineHandle,
+}
+
+impl Reconciler {
+    /// Brings a Source into the catalog.
+    ///
+    /// # Errors
+    /// When the catalog fails, or the object has no name, namespace or uid.
+    pub async fn apply_source(&self, source: &Source) -> Result<Verdict, ReconcileError> {
+        let valid = match validate_source(source) {
+            Ok(valid) => valid,
+            Err(violations) => return Ok(Verdict::invalid(&violations)),
+        };
+        let suspended = valid.suspend;
+        let record = SourceRecord {
+            key: object_key(source)?,
+            generation: source.meta().generation.unwrap_or(1),
+            settings: source_settings(valid),
+        };
+        let row = self.engine.catalog.put_source(&record, self.now()).await?;
+        Ok(if suspended {
+            Verdict::ready(reasons::SUSPENDED, "Nothing is fetched while spec.suspend is true", row.id)
+        } else {
+            Verdict::ready(reasons::REGISTERED, "Subscriptions may use the source", row.id)
+        })
+    }
+
+    /// Takes a Source out of the catalog, unless subscriptions still use it.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn delete_source(&self, uid: Uuid) -> Result<SourceDeletion, ReconcileError> {
+        match self.engine.catalog.delete_source(uid, self.now()).await? {
+            DeletedSource::Deleted => Ok(SourceDeletion::Deleted),
+            DeletedSource::InUse { examples, count } => {
+                let more = if count > 5 { " and others" } else { "" };
+                Ok(SourceDeletion::InUse(Verdict {
+                    ready: false,
+                    reason: reasons::IN_USE,
+                    message: format!(
+                        "The source goes when the {count} subscriptions that use it are deleted: {}{more}",
+                        examples.join(", ")
+                    ),
+                    catalog_id: None,
+                    try_again: true,
+                }))
+            }
+        }
+    }
+
+    /// Brings a Subscription into the catalog and the beat, and makes the run that its annotation asks for.
+    ///
+    /// # Errors
+    /// When the catalog fails, or the object has no name, namespace or uid.
+    pub async fn apply_subscription(&self, subscription: &Subscription) -> Result<Verdict, ReconcileError> {
+        let valid = match validate_subscription(subscription) {
+            Ok(valid) => valid,
+            // What was valid before stays in force: nothing is missed for a slip of the pen.
+            Err(violations) => return Ok(Verdict::invalid(&violations)),
+        };
+        let key = object_key(subscription)?;
+        let Some(source_id) = self.engine.catalog.source_id(&key.namespace, &valid.source_name).await? else {
+            return Ok(Verdict {
+                ready: false,
+                reason: reasons::SOURCE_NOT_FOUND,
+                message: format!(
+                    "There is no valid Source {} in namespace {}",
+                    valid.source_name, key.namespace
+                ),
+                catalog_id: None,
+                try_again: true,
+            });
+        };
+        let created_at =
+            subscription.meta().creation_timestamp.as_ref().map_or_else(|| self.now(), |time| time.0);
+        let suspended = valid.suspend;
+        let record = SubscriptionRecord {
+            key,
+            generation: subscription.meta().generation.unwrap_or(1),
+            source_id,
+            settings: subscription_settings(valid),
+            created_at,
+        };
+        let row = self.engine.catalog.put_subscription(&record, self.now()).await?;
+        let scheduled = row.scheduled;
+        let (id, uid, source_suspended) = (scheduled.id, scheduled.key.uid, scheduled.source_suspended);
+        self.engine.beat.put(scheduled);
+        if let Some(token) = subscription.annotations().get(REQUESTED_AT_ANNOTATION)
+            && row.last_request.as_ref() != Some(token)
+        {
+            let request = RequestedRun { subscription_id: id, subscription_uid: uid, token: token.clone() };
+            self.engine.request_run(&request).await?;
+        }
+        Ok(if suspended {
+            Verdict::ready(reasons::SUSPENDED, "Due times are skipped while spec.suspend is true", id)
+        } else if source_suspended {
+            Verdict::ready(reasons::SUSPENDED, "Due times are skipped while the source is suspended", id)
+        } else {
+            Verdict::ready(reasons::SCHEDULED, "Runs are made as the schedule says", id)
+        })
+    }
+
+    /// Takes a Subscription out of the beat and ends its runs. Its history stays.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn delete_subscription(&self, uid: Uuid) -> Result<(), ReconcileError> {
+        self.engine.beat.remove(uid);
+        self.engine.catalog.delete_subscription(uid, self.now()).await?;
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.engine.clock.now()
+    }
+}
+
+/// The identity of an object in the catalog.
+pub(crate) fn object_key<K: Resource>(object: &K) -> Result<ObjectKey, ReconcileError> {
+    let meta = object.meta();
+    Ok(ObjectKey {
+        uid: object_uid(object)?,
+        namespace: meta.namespace.clone().ok_or(ReconcileError::Incomplete("namespace"))?,
+        name: meta.name.clone().ok_or(ReconcileError::Incomplete("name"))?,
+    })
+}
+
+pub(crate) fn object_uid<K: Resource>(object: &K) -> Result<Uuid, ReconcileError> {
+    let uid = object.meta().uid.as_deref();
+    uid.and_then(|uid| uid.parse().ok()).ok_or(ReconcileError::Incomplete("uid"))
+}
+
+fn source_settings(valid: ValidatedSource) -> SourceSettings {
+    SourceSettings {
+        base_url: valid.base_url.into(),
+        kind: valid.kind.name().to_owned(),
+        obey_robots: valid.robots_mode == crds::RobotsMode::Obey,
+        suspend: valid.suspend,
+        user_agent: valid.fetch.user_agent,
+        headers: valid
+            .fetch
+            .headers
+            .into_iter()
+            .map(|header| HeaderSetting {
+                name: header.name,
+                value: match header.value {
+                    HeaderValue::Plain(value) => HeaderSource::Plain(value),
+                    HeaderValue::Secret(secret) => {
+                        HeaderSource::Secret { name: secret.name, key: secret.key }
+                    }
+                },
+            })
+            .collect(),
+        timeout_ms: millis(valid.fetch.timeout),
+        max_bytes: valid.fetch.max_bytes,
+        min_interval_ms: millis(valid.min_interval),
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn subscription_settings(valid: ValidatedSubscription) -> SubscriptionSettings {
+    SubscriptionSettings {
+        schedule: valid.schedule.expression().to_owned(),
+        // Validation takes named zones only.
+        time_zone: valid.time_zone.iana_name().unwrap_or("Etc/UTC").to_owned(),
+        starting_deadline_seconds: valid.starting_deadline.map(|deadline| deadline.as_secs()),
+        concurrency: match valid.concurrency_policy {
+            crds::ConcurrencyPolicy::Forbid => Concurrency::Forbid,
+            crds::ConcurrencyPolicy::Allow => Concurrency::Allow,
+            crds::ConcurrencyPolicy::Replace => Concurrency::Replace,
+        },
+        catch_up: match valid.catch_up {
+            crds::CatchUp::Latest => CatchUp::Latest,
+            crds::CatchUp::All => CatchUp::All,
+            crds::CatchUp::None => CatchUp::None,
+        },
+        // The validated bound is an hour.
+        jitter_seconds: u32::try_from(valid.jitter.as_secs()).unwrap_or(u32::MAX),
+        suspend: valid.suspend,
+        jurisdiction: valid.jurisdiction,
+    }
+}

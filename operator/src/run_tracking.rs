@@ -1,0 +1,116 @@
+//! Run tracking: which runs are active, and what became of them.
+//!
+//! The workers end a run in the catalog, with its last document. Here that is noticed, by looking at the runs that are
+//! known to be active: where none is, nothing is asked.
+
+use std::{collections::VecDeque, time::Duration};
+
+use events::error_chain;
+use store::catalog::{Catalog, CatalogError, FiredRun, RunReport};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use crate::backoff::Backoff;
+
+/// How often active runs are looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How many of them one statement looks at.
+const RUNS_AT_ONCE: usize = 5_000;
+/// How many events a slow listener may fall behind.
+const LISTENER_BUFFER: usize = 4_096;
+
+/// Something happened to a run.
+#[derive(Clone, Debug)]
+pub enum RunEvent {
+    /// It was made, or its due time was skipped.
+    Fired(FiredRun),
+    /// It ended.
+    Ended(RunReport),
+}
+
+/// Tells the tracker of new runs, and listeners of all.
+#[derive(Clone)]
+pub(crate) struct RunTrackerHandle {
+    fired: mpsc::UnboundedSender<Vec<Uuid>>,
+    events: broadcast::Sender<RunEvent>,
+}
+
+impl RunTrackerHandle {
+    pub(crate) fn fired(&self, runs: &[FiredRun]) {
+        for run in runs {
+            // Without listeners there is nobody to tell.
+            let _ = self.events.send(RunEvent::Fired(run.clone()));
+        }
+        let active = runs.iter().filter(|run| run.skip.is_none()).map(|run| run.run_id).collect();
+        // The tracker ends with its process only.
+        let _ = self.fired.send(active);
+    }
+
+    pub(crate) fn listen(&self) -> broadcast::Receiver<RunEvent> {
+        self.events.subscribe()
+    }
+}
+
+pub(crate) struct RunTracker {
+    catalog: Catalog,
+    fired: mpsc::UnboundedReceiver<Vec<Uuid>>,
+    events: broadcast::Sender<RunEvent>,
+    active: VecDeque<Uuid>,
+}
+
+impl RunTracker {
+    pub(crate) fn new(catalog: Catalog) -> (Self, RunTrackerHandle) {
+        let (sender, fired) = mpsc::unbounded_channel();
+        let (events, _) = broadcast::channel(LISTENER_BUFFER);
+        let handle = RunTrackerHandle { fired: sender, events: events.clone() };
+        (Self { catalog, fired, events, active: VecDeque::new() }, handle)
+    }
+
+    /// Takes over the runs that are active already.
+    pub(crate) async fn load(&mut self) -> Result<(), CatalogError> {
+        self.active = self.catalog.active_runs().await?.into();
+        Ok(())
+    }
+
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut backoff = Backoff::new();
+        let mut wait = LOOK_AGAIN;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                fired = self.fired.recv() => match fired {
+                    Some(runs) => self.active.extend(runs),
+                    None => return,
+                },
+                () = tokio::time::sleep(wait), if !self.active.is_empty() => match self.look().await {
+                    Ok(()) => {
+                        backoff.reset();
+                        wait = LOOK_AGAIN;
+                    }
+                    Err(error) => {
+                        warn!(error = error_chain(&error), "active runs could not be looked at; trying again");
+                        wait = backoff.after_failure();
+                    }
+                },
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), CatalogError> {
+        let count = self.active.len().min(RUNS_AT_ONCE);
+        let looked_at: Vec<Uuid> = self.active.iter().take(count).copied().collect();
+        let ended = self.catalog.ended_runs(&looked_at).await?;
+        self.active.drain(..count);
+        let ended_ids: std::collections::HashSet<Uuid> = ended.iter().map(|run| run.id).collect();
+        // Those still active go to the end of the queue, so that all take turns.
+        self.active.extend(looked_at.into_iter().filter(|id| !ended_ids.contains(id)));
+        for run in ended {
+            debug!(run = %run.id, phase = run.phase.name(), reason = run.reason, "a run ended");
+            let _ = self.events.send(RunEvent::Ended(run));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! What a status says: pure functions of a verdict, the catalog's summary, and the status before.
+
+use crds::{
+    LastRun, SourceStatus, SubscriptionStatus,
+    conditions::{READY, RECONCILING, STALLED, SUCCEEDING, Status, reasons, remove_condition, set_condition},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use store::catalog::{RunPhase, RunReport, SubscriptionSummary};
+
+use crate::Verdict;
+
+/// The status of a Source.
+pub(crate) fn source_status(
+    before: Option<&SourceStatus>,
+    verdict: &Verdict,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> SourceStatus {
+    let mut status = before.cloned().unwrap_or_default();
+    status.observed_generation = generation;
+    set_verdict(&mut status.conditions, verdict, generation, now);
+    status
+}
+
+/// The status of a Subscription. Without a summary, what is shown of its runs stays.
+pub(crate) fn subscription_status(
+    before: Option<&SubscriptionStatus>,
+    verdict: &Verdict,
+    generation: Option<i64>,
+    summary: Option<&SubscriptionSummary>,
+    next_due: Option<Timestamp>,
+    now: Timestamp,
+) -> SubscriptionStatus {
+    let mut status = before.cloned().unwrap_or_default();
+    status.observed_generation = generation;
+    set_verdict(&mut status.conditions, verdict, generation, now);
+    let is_paused = verdict.reason == reasons::SUSPENDED;
+    status.next_schedule_time = next_due.filter(|_| !is_paused).map(seconds);
+    if let Some(summary) = summary {
+        status.last_schedule_time = summary.last_schedule_time.map(seconds);
+        status.active_runs = Some(summary.active_runs);
+        status.versions = Some(summary.versions);
+        status.last_change_time = summary.last_change_time.map(seconds);
+        status.last_handled_request_at = summary.last_request.clone();
+        status.last_run = summary.last_run.as_ref().map(last_run);
+        set_succeeding(&mut status.conditions, summary.last_run.as_ref(), generation, now);
+    }
+    status
+}
+
+fn last_run(run: &RunReport) -> LastRun {
+    LastRun {
+        id: run.id.to_string(),
+        phase: match run.phase {
+            RunPhase::Pending => crds::RunPhase::Pending,
+            RunPhase::Running => crds::RunPhase::Running,
+            RunPhase::Succeeded => crds::RunPhase::Succeeded,
+            RunPhase::Failed => crds::RunPhase::Failed,
+            RunPhase::Skipped => crds::RunPhase::Skipped,
+        },
+        reason: run.reason.clone(),
+        trace_id: Some(run.trace_id.clone()),
+        finished_at: run.finished_at.map(seconds),
+    }
+}
+
+/// The API's times have seconds only: what is compared with a stored one must have no more.
+fn seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+fn set_verdict(conditions: &mut Vec<Condition>, verdict: &Verdict, generation: Option<i64>, now: Timestamp) {
+    let mut set = |kind, status, reason: &str, message: &str| {
+        set_condition(conditions, kind, status, reason, message, generation, seconds(now).0);
+    };
+    set(READY, Status::from(verdict.ready), verdict.reason, &verdict.message);
+    let present = if verdict.ready {
+        None
+    } else if verdict.try_again {
+        Some(RECONCILING)
+    } else {
+        Some(STALLED)
+    };
+    if let Some(kind) = present {
+        set(kind, Status::True, verdict.reason, &verdict.message);
+    }
+    for kind in [RECONCILING, STALLED] {
+        if present != Some(kind) {
+            remove_condition(conditions, kind);
+        }
+    }
+}
+
+/// A run that is not over leaves the condition as it was.
+fn set_succeeding(
+    conditions: &mut Vec<Condition>,
+    run: Option<&RunReport>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let Some(run) = run else { return };
+    let (status, reason, message) = match run.phase {
+        RunPhase::Succeeded => (Status::True, reasons::RUN_SUCCEEDED, "The latest run succeeded".to_owned()),
+        RunPhase::Failed => {
+            let reason = run.reason.as_deref().unwrap_or("Failed");
+            let message = run.message.as_deref().unwrap_or("no more is known");
+            (Status::False, reasons::RUN_FAILED, format!("{reason}: {message}"))
+        }
+        RunPhase::Pending | RunPhase::Running | RunPhase::Skipped => return,
+    };
+    set_condition(conditions, SUCCEEDING, status, reason, &message, generation, seconds(now).0);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crds::conditions::find_condition;
+
+    use super::*;
+
+    fn verdict(ready: bool, reason: &'static str, try_again: bool) -> Verdict {
+        Verdict { ready, reason, message: "why".into(), catalog_id: None, try_again }
+    }
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_same_verdict_later_changes_nothing() {
+        let ready = verdict(true, reasons::REGISTERED, false);
+        let first = source_status(None, &ready, Some(1), time("2026-01-01T00:00:00.5Z"));
+        let again = source_status(Some(&first), &ready, Some(1), time("2026-01-02T00:00:00Z"));
+        assert_eq!(first, again);
+    }
+
+    #[test]
+    fn a_verdict_is_ready_stalled_or_reconciling() {
+        let now = time("2026-01-01T00:00:00Z");
+        let stalled = source_status(None, &verdict(false, reasons::INVALID_SPEC, false), Some(1), now);
+        assert_eq!(find_condition(&stalled.conditions, STALLED).unwrap().status, "True");
+        let waiting = source_status(Some(&stalled), &verdict(false, reasons::IN_USE, true), Some(1), now);
+        assert!(find_condition(&waiting.conditions, STALLED).is_none());
+        assert_eq!(find_condition(&waiting.conditions, RECONCILING).unwrap().reason, "InUse");
+        let ready = source_status(Some(&waiting), &verdict(true, reasons::REGISTERED, false), Some(2), now);
+        assert_eq!(ready.conditions.len(), 1);
+        assert_eq!(ready.conditions[0].observed_generation, Some(2));
+    }
+
+    #[test]
+    fn a_failed_run_says_why_and_a_new_one_keeps_it_until_it_ends() {
+        let run = |phase, reason: Option<&str>| RunReport {
+            id: uuid::Uuid::from_u128(1),
+            subscription_id: 1,
+            subscription: store::catalog::ObjectKey {
+                uid: uuid::Uuid::from_u128(2),
+                namespace: "n".into(),
+                name: "s".into(),
+            },
+            scheduled_for: time("2026-01-01T00:00:00Z"),
+            phase,
+            reason: reason.map(Into::into),
+            message: reason.map(|_| "the server answered 404".into()),
+            changed: None,
+            trace_id: "t".into(),
+            created_at: time("2026-01-01T00:00:00Z"),
+            finished_at: None,
+        };
+        let ready = verdict(true, reasons::SCHEDULED, false);
+        let now = time("2026-01-01T00:00:00Z");
+        let show = |before: Option<&SubscriptionStatus>, run| {
+            let summary = SubscriptionSummary { last_run: Some(run), ..SubscriptionSummary::default() };
+            subscription_status(before, &ready, Some(1), Some(&summary), None, now)
+        };
+        let failed = show(None, run(RunPhase::Failed, Some("HttpStatus")));
+        let condition = find_condition(&failed.conditions, SUCCEEDING).unwrap();
+        assert_eq!(
+            (condition.status.as_str(), condition.message.as_str()),
+            ("False", "HttpStatus: the server answered 404")
+        );
+        let running = show(Some(&failed), run(RunPhase::Running, None));
+        assert_eq!(find_condition(&running.conditions, SUCCEEDING).unwrap().status, "False");
+        let succeeded = show(Some(&running), run(RunPhase::Succeeded, Some("Changed")));
+        assert_eq!(find_condition(&succeeded.conditions, SUCCEEDING).unwrap().status, "True");
+    }
+}

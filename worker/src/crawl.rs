@@ -1,0 +1,163 @@
+//! `crawl.url`: fetches a document, stores its bytes, then its artifact.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use events::{CrawlResult, CrawlUrl, Event, Handler, HandlerError};
+use http::{HeaderName, HeaderValue};
+use store::{
+    blobs::{BlobError, BlobKey},
+    catalog::{Artifact, HeaderSource, NewArtifact, SourceSettings, StoredArtifact},
+};
+use url::Url;
+
+use crate::{
+    Tools,
+    fetch::{FetchError, FetchRequest, Fetched},
+    tools::{catalog_failed, permanent},
+};
+
+const EVENT_SOURCE: &str = "/tipstaff/worker/crawl";
+
+/// Headers whose values are secrets of the conversation and no evidence.
+const SECRET_HEADERS: [&str; 2] = ["set-cookie", "www-authenticate"];
+
+pub(crate) struct Crawl {
+    tools: Tools,
+}
+
+impl Crawl {
+    pub(crate) fn new(tools: &Tools) -> Self {
+        Self { tools: tools.clone() }
+    }
+}
+
+#[async_trait]
+impl Handler for Crawl {
+    async fn handle(&self, event: &Event) -> Result<Vec<Event>, HandlerError> {
+        let crawl: CrawlUrl = event.payload()?;
+        let work = self.tools.catalog.crawl_work(crawl.run_id, &crawl.url).await.map_err(catalog_failed)?;
+        let work = work.ok_or_else(|| permanent("DocumentNotFound", "the run has no such document"))?;
+        if let Some(artifact) = work.artifact {
+            // An earlier attempt stored it and may not have come to tell.
+            return Ok(vec![self.result(event, &crawl, &artifact)?]);
+        }
+        if !work.is_pending {
+            return Ok(Vec::new());
+        }
+        let request = fetch_request(&crawl, &work.source)?;
+        let fetched = self.tools.fetcher.get(&request, &self.tools.spool).await.map_err(fetch_failed)?;
+        let blob_uri = self.store_body(crawl.source_id, &fetched).await?;
+        let artifact = new_artifact(&crawl, fetched, blob_uri);
+        let now = self.tools.clock.now();
+        match self.tools.catalog.store_artifact(&artifact, now).await.map_err(catalog_failed)? {
+            StoredArtifact::Stored(artifact) => Ok(vec![self.result(event, &crawl, &artifact)?]),
+            StoredArtifact::RunEnded => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Crawl {
+    /// Where the body is, after it was put there unless the source has it already.
+    async fn store_body(&self, source_id: i64, fetched: &Fetched) -> Result<String, HandlerError> {
+        let known =
+            self.tools.catalog.stored_blob(source_id, &fetched.body.sha256).await.map_err(catalog_failed)?;
+        if let Some(uri) = known {
+            return Ok(uri);
+        }
+        let key = BlobKey::new(source_id, fetched.fetched_at, &fetched.body);
+        let uri = self.tools.blobs.put(&key, &fetched.body).await.map_err(blob_failed)?;
+        Ok(uri.to_string())
+    }
+
+    fn result(&self, event: &Event, crawl: &CrawlUrl, artifact: &Artifact) -> Result<Event, HandlerError> {
+        let result = CrawlResult {
+            run_id: crawl.run_id,
+            subscription_id: crawl.subscription_id,
+            source_id: crawl.source_id,
+            artifact_id: artifact.id,
+            source_url: artifact.source_url.clone(),
+            fetch_hash: artifact.fetch_hash.clone(),
+            blob_uri: artifact.blob_uri.clone(),
+            content_type: artifact.content_type.clone(),
+            byte_size: artifact.byte_size,
+            changed: artifact.changed,
+        };
+        event
+            .child(&crawl.url, EVENT_SOURCE, self.tools.clock.now(), &result)
+            .map_err(|error| permanent("EventNotWritten", error))
+    }
+}
+
+fn fetch_request(crawl: &CrawlUrl, source: &SourceSettings) -> Result<FetchRequest, HandlerError> {
+    let url: Url = crawl.url.parse().map_err(|error| permanent("InvalidUrl", error))?;
+    let invalid = |error: &dyn std::fmt::Display| permanent("InvalidHeader", error.to_string());
+    let mut headers = Vec::with_capacity(source.headers.len());
+    for header in &source.headers {
+        let name: HeaderName =
+            header.name.parse().map_err(|error: http::header::InvalidHeaderName| invalid(&error))?;
+        let value = match &header.value {
+            HeaderSource::Plain(value) => value,
+            HeaderSource::Secret { name, key } => {
+                let message = format!("this worker cannot read the key {key} of the Secret {name}");
+                return Err(permanent("SecretUnavailable", message));
+            }
+        };
+        let value: HeaderValue =
+            value.parse().map_err(|error: http::header::InvalidHeaderValue| invalid(&error))?;
+        headers.push((name, value));
+    }
+    let user_agent = source.user_agent.as_deref().map(HeaderValue::from_str).transpose();
+    Ok(FetchRequest {
+        url,
+        headers,
+        user_agent: user_agent.map_err(|error| invalid(&error))?,
+        timeout: Duration::from_millis(source.timeout_ms),
+        max_bytes: source.max_bytes,
+    })
+}
+
+fn new_artifact(crawl: &CrawlUrl, fetched: Fetched, blob_uri: String) -> NewArtifact {
+    NewArtifact {
+        run_id: crawl.run_id,
+        source_url: crawl.url.clone(),
+        final_url: fetched.final_url.into(),
+        fetch_hash: fetched.body.sha256.clone(),
+        blob_uri,
+        status: fetched.status,
+        headers: fetched
+            .headers
+            .into_iter()
+            .map(|(name, value)| {
+                let is_secret = SECRET_HEADERS.contains(&name.as_str());
+                (name, if is_secret { "(not kept)".to_owned() } else { value })
+            })
+            .collect(),
+        content_type: fetched.content_type,
+        // A body of more than 2^63 bytes was refused while it came.
+        byte_size: i64::try_from(fetched.body.byte_size).unwrap_or(i64::MAX),
+        remote_address: fetched.remote_address.map(|address| address.to_string()),
+        fetched_at: fetched.fetched_at,
+    }
+}
+
+fn fetch_failed(error: FetchError) -> HandlerError {
+    let reason = error.reason();
+    if !error.is_transient() {
+        return permanent(reason, error);
+    }
+    let retry_at = match &error {
+        FetchError::Status { retry_after, .. } => *retry_after,
+        _ => None,
+    };
+    HandlerError::Transient { reason, retry_at, source: error.into() }
+}
+
+fn blob_failed(error: BlobError) -> HandlerError {
+    const REASON: &str = "BlobNotStored";
+    if error.is_transient() {
+        HandlerError::Transient { reason: REASON, retry_at: None, source: error.into() }
+    } else {
+        permanent(REASON, error)
+    }
+}

@@ -1,0 +1,15 @@
+//! Workers: they consume topics and do the jobs of their roles.
+//!
+//! [`routes`] is the one table of what is done by whom; [`Pipeline`] runs the consumer loops of the roles a process has.
+
+mod crawl;
+pub mod fetch;
+mod pipeline;
+mod routes;
+mod schedule;
+mod setbacks;
+mod tools;
+
+pub use pipeline::{Pipeline, PipelineError, PipelineOptions};
+pub use routes::{ROUTES, Route};
+pub use tools::Tools;

@@ -1,0 +1,113 @@
+//! The consumer loops of a process.
+
+use std::{sync::Arc, time::Duration};
+
+use events::{
+    Bus, ConsumerLoop, ConsumerLoopOptions, ConsumerMetrics, LoopError, Registry, RegistryError, Role,
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{ROUTES, Tools, setbacks::CatalogSetbacks};
+
+/// How many events may wait in a loop behind others of their key.
+const WAITING: usize = 1_000;
+
+/// Which roles a process has and how much it does at a time.
+#[derive(Clone, Debug)]
+pub struct PipelineOptions {
+    /// The roles.
+    pub roles: Vec<Role>,
+    /// How many events each role handles at a time.
+    pub concurrency: usize,
+    /// How long running handlers get to finish.
+    pub drain: Duration,
+}
+
+/// The loops could not start, or one ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The table of routes contradicts itself.
+    #[error(transparent)]
+    Routes(#[from] RegistryError),
+    /// None of the roles has a job.
+    #[error("none of the roles has a job yet; roles with jobs are {0}")]
+    NoJobs(String),
+    /// A loop ended.
+    #[error(transparent)]
+    Loop(#[from] LoopError),
+    /// A loop panicked.
+    #[error("a consumer loop ended early")]
+    Ended(#[source] tokio::task::JoinError),
+}
+
+/// The consumer loops of some roles.
+pub struct Pipeline {
+    loops: Vec<ConsumerLoop>,
+}
+
+impl Pipeline {
+    /// Looks up the handlers of the roles.
+    ///
+    /// # Errors
+    /// When the routes contradict themselves, or the roles have no jobs.
+    pub fn new(
+        options: &PipelineOptions,
+        tools: &Tools,
+        bus: &Arc<dyn Bus>,
+        metrics: &ConsumerMetrics,
+    ) -> Result<Self, PipelineError> {
+        let setbacks =
+            Arc::new(CatalogSetbacks { catalog: tools.catalog.clone(), clock: tools.clock.clone() });
+        let mut loops = Vec::new();
+        for role in Role::ALL.into_iter().filter(|role| options.roles.contains(role)) {
+            let mut registry = Registry::default();
+            for route in ROUTES.iter().filter(|route| route.role == role) {
+                registry.register(route.topic, route.job_type, (route.handler)(tools))?;
+            }
+            if registry.topics().is_empty() {
+                info!(role = role.name(), "the role has no jobs yet");
+                continue;
+            }
+            loops.push(ConsumerLoop {
+                bus: bus.clone(),
+                registry: Arc::new(registry),
+                setbacks: setbacks.clone(),
+                metrics: metrics.clone(),
+                options: ConsumerLoopOptions {
+                    group: format!("tipstaff.{role}"),
+                    concurrency: options.concurrency,
+                    waiting: WAITING,
+                    drain: options.drain,
+                },
+            });
+        }
+        if loops.is_empty() {
+            let mut with_jobs: Vec<_> = ROUTES.iter().map(|route| route.role.name()).collect();
+            with_jobs.dedup();
+            return Err(PipelineError::NoJobs(with_jobs.join(", ")));
+        }
+        Ok(Self { loops })
+    }
+
+    /// Handles events until `shutdown`. When one loop ends early, all do.
+    ///
+    /// # Errors
+    /// When a loop ends before the shutdown.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), PipelineError> {
+        let stop = shutdown.child_token();
+        let mut tasks = JoinSet::new();
+        for consumer_loop in self.loops {
+            tasks.spawn(consumer_loop.run(stop.clone()));
+        }
+        let mut outcome = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            let ended =
+                ended.map_err(PipelineError::Ended).and_then(|result| result.map_err(PipelineError::Loop));
+            stop.cancel();
+            outcome = outcome.and(ended);
+        }
+        outcome
+    }
+}

@@ -1,0 +1,107 @@
+//! What becomes of events whose handling did not succeed: they wait in the outbox, or fail their document.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use events::{BoxError, Clock, CrawlUrl, Event, Payload, Setbacks, SubscriptionScheduled};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use store::catalog::Catalog;
+use uuid::Uuid;
+
+/// How often an event is put off before it is given up.
+const ATTEMPTS: u32 = 6;
+const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(2);
+/// No server's Retry-After keeps a run longer than this.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
+
+/// Keeps setbacks in the catalog.
+pub(crate) struct CatalogSetbacks {
+    pub(crate) catalog: Catalog,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What every payload of a run's events has.
+#[derive(Deserialize)]
+struct OfRun {
+    run_id: Uuid,
+}
+
+#[async_trait]
+impl Setbacks for CatalogSetbacks {
+    async fn put_off(
+        &self,
+        event: &Event,
+        reason: &'static str,
+        message: &str,
+        retry_at: Option<Timestamp>,
+    ) -> Result<(), BoxError> {
+        if event.attempt >= ATTEMPTS {
+            let message = format!("given up after {} attempts: {message}", event.attempt + 1);
+            return self.give_up(event, reason, &message).await;
+        }
+        let now = self.clock.now();
+        let wait = match retry_at {
+            Some(time) => time.duration_since(now).clamp(SignedDuration::ZERO, LONGEST_WAIT),
+            None => backoff(event),
+        };
+        let mut later = event.clone();
+        later.attempt += 1;
+        self.catalog.delay(&later, now.checked_add(wait)?).await?;
+        Ok(())
+    }
+
+    async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<(), BoxError> {
+        let now = self.clock.now();
+        match event.job_type.as_str() {
+            CrawlUrl::JOB_TYPE => {
+                let crawl: CrawlUrl = event.payload()?;
+                self.catalog.fail_document(crawl.run_id, &crawl.url, reason, message, now).await?;
+            }
+            SubscriptionScheduled::JOB_TYPE => {
+                let OfRun { run_id } = serde_json::from_slice(&event.payload)?;
+                self.catalog.fail_run(run_id, reason, message, now).await?;
+            }
+            other => {
+                tracing::warn!(job_type = other, reason, message, "an event without a document was given up")
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Doubles with each attempt. The jitter, up to half of it, follows from the event's id: the same event is predictable,
+/// many events spread.
+fn backoff(event: &Event) -> SignedDuration {
+    let base = FIRST_BACKOFF.saturating_mul(1_i32 << event.attempt.min(10));
+    let (_, low) = event.id.as_u64_pair();
+    let permille = i32::try_from(low % 500).unwrap_or_default();
+    base.saturating_add(base.saturating_mul(permille) / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_backoff_doubles_and_spreads_by_at_most_half() {
+        let run_id = Uuid::from_u128(5);
+        let payload = SubscriptionScheduled {
+            run_id,
+            subscription_id: 1,
+            scheduled_for: Timestamp::UNIX_EPOCH,
+            trigger: "Schedule".into(),
+        };
+        let mut event = Event::of_run(run_id, "/test", Timestamp::UNIX_EPOCH, &payload).unwrap();
+        for (attempt, base) in [(0, 2), (1, 4), (2, 8), (5, 64)] {
+            event.attempt = attempt;
+            for id in [0_u128, 499, 123_456_789] {
+                event.id = Uuid::from_u128(id);
+                let wait = backoff(&event);
+                assert!(wait >= SignedDuration::from_secs(base), "{attempt}: {wait}");
+                assert!(wait <= SignedDuration::from_millis(base * 1500), "{attempt}: {wait}");
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+use std::sync::Arc;
+
+use events::{BoxError, Clock, HandlerError};
+use store::{
+    blobs::{Blobs, Spool},
+    catalog::{Catalog, CatalogError},
+};
+
+use crate::fetch::Fetcher;
+
+/// What handlers work with. Clones share it.
+#[derive(Clone)]
+pub struct Tools {
+    /// Runs, documents and artifacts.
+    pub catalog: Catalog,
+    /// Raw bytes.
+    pub blobs: Arc<dyn Blobs>,
+    /// The HTTP client.
+    pub fetcher: Fetcher,
+    /// Where bodies go while they arrive.
+    pub spool: Spool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A catalog that fails is waited for.
+pub(crate) fn catalog_failed(error: CatalogError) -> HandlerError {
+    HandlerError::Transient { reason: "CatalogUnavailable", retry_at: None, source: error.into() }
+}
+
+/// Something that no repetition mends.
+pub(crate) fn permanent(reason: &'static str, source: impl Into<BoxError>) -> HandlerError {
+    HandlerError::Permanent { reason, source: source.into() }
+}
