@@ -1,0 +1,41 @@
+# `make` says what there is. One target directory for all targets, outside the checkout, so that a second checkout
+# does not build everything again.
+SHELL := /bin/bash
+CACHE := $(or $(TIPSTAFF_STACK_CACHE),$(HOME)/.cache/tipstaff-stack)
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt build crds audit clean-cache
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: ## Watch a small sample site in one process, without a cluster; ctrl-C ends it
+	@scripts/setup.sh run
+	@scripts/run.sh
+
+test: ## Run all checks and tests, those on the real stack included
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory lint
+	@scripts/test.sh
+
+lint: ## Formatting, lints, licences, and generated files against what generates them
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo run --quiet --bin crdgen -- --check
+	scripts/deny.sh
+
+fmt: ## Format the code
+	cargo fmt --all
+
+crds: ## Generate crds/*.yaml from the Rust types
+	cargo run --quiet --bin crdgen
+
+build: ## Build the programs for production
+	cargo build --workspace --release
+
+audit: ## Known vulnerabilities in dependencies; needs the internet
+	scripts/deny.sh advisories
+
+clean-cache: ## Remove what was built and downloaded outside the checkout
+	rm -rf "$(CACHE)"

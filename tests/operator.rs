@@ -1,0 +1,261 @@
+//! The operator on a real API server: conditions, finalizers, two replicas, and that nothing is written at rest.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{collections::HashSet, time::Duration};
+
+use serde_json::Value;
+use stack::{Part, Stack, StackOptions};
+use tests::{Installation, Origin, corpus, eventually};
+use tokio::time::sleep;
+
+/// A schedule that is not due during a test.
+const NEVER_NOW: &str = "0 0 29 2 *";
+
+fn source(name: &str) -> String {
+    source_at(name, "http://127.0.0.1:9/")
+}
+
+fn source_at(name: &str, url: &str) -> String {
+    format!(
+        "---\napiVersion: tipstaff.dev/v1alpha1\nkind: Source\nmetadata: {{ name: {name} }}\n\
+         spec: {{ kind: html, baseURL: \"{url}\" }}\n"
+    )
+}
+
+fn subscription(name: &str, source: &str, schedule: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: tipstaff.dev/v1alpha1\nkind: Subscription\nmetadata: {{ name: {name} }}\n\
+         spec: {{ sourceRef: {{ name: {source} }}, schedule: \"{schedule}\"{more} }}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_object_says_why_and_disturbs_no_other() {
+    let tipstaff = Installation::new("invalid").await;
+    let _operator = tipstaff.operator(&[]);
+    let bad = subscription("bad", "court", "99 * * * *", "");
+    tipstaff.apply(&(bad + &source("court") + &subscription("good", "court", NEVER_NOW, ""))).await;
+    let message = tipstaff.condition("tsub/bad", "Ready", "False", Some("InvalidSpec")).await;
+    assert!(message.contains("spec.schedule") && message.contains("99"), "{message}");
+    tipstaff.condition("tsub/bad", "Stalled", "True", Some("InvalidSpec")).await;
+    tipstaff.condition("tsub/good", "Ready", "True", Some("Scheduled")).await;
+    let event = eventually("an Event about the bad one", Duration::from_secs(30), async || {
+        let events = tipstaff.kubectl(&["get", "events.events.k8s.io"], "").await.unwrap();
+        if events.contains("InvalidSpec") { Ok(events) } else { Err(events) }
+    })
+    .await;
+    assert!(event.contains("subscription/bad") && event.contains("Warning"), "{event}");
+
+    tipstaff.apply(&subscription("bad", "court", NEVER_NOW, "")).await;
+    tipstaff.condition("tsub/bad", "Ready", "True", Some("Scheduled")).await;
+    let object = tipstaff.object("tsub/bad").await;
+    let conditions = conditions(&object);
+    assert_eq!(conditions.len(), 1, "{conditions:?}");
+    assert_eq!(object["status"]["observedGeneration"], 2);
+    assert_eq!(conditions[0]["observedGeneration"], 2);
+    tipstaff.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_cannot_be_parsed_says_so_and_can_be_deleted() {
+    // Definitions that let anything pass, as those of another release might: for that the API server is the test's own.
+    let stack = Stack::start(&[Part::Etcd, Part::KubeApiserver, Part::Postgres], StackOptions::default())
+        .await
+        .unwrap();
+    let tipstaff = Installation::on(stack, "unreadable").await;
+    for definition in ["crd/sources.tipstaff.dev", "crd/subscriptions.tipstaff.dev"] {
+        let schema = r#"[{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
+            "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]"#;
+        tipstaff.stack.kubectl(&["patch", definition, "--type=json", "-p", schema], "").await.unwrap();
+    }
+    let _operator = tipstaff.operator(&[("KAFKA_BROKERS", "127.0.0.1:1".to_owned())]);
+    let bad = "apiVersion: tipstaff.dev/v1alpha1\nkind: Subscription\nmetadata: { name: bad }\n\
+               spec: { sourceRef: { name: court }, schedule: { every: minute } }\n";
+    let bad_source = "---\napiVersion: tipstaff.dev/v1alpha1\nkind: Source\nmetadata: { name: bad }\nspec: { baseURL: 5 }\n";
+    // A change of a definition reaches the API server's handlers a moment later.
+    eventually("the lax definitions", Duration::from_secs(30), async || {
+        tipstaff.kubectl(&["apply", "--validate=false", "-f", "-"], &format!("{bad}{bad_source}")).await
+    })
+    .await;
+    tipstaff
+        .apply(&(source("court") + &subscription("good", "court", NEVER_NOW, ", timeZone: Etc/UTC")))
+        .await;
+    let message = tipstaff.condition("tsub/bad", "Ready", "False", Some("Unreadable")).await;
+    assert!(message.contains("cannot be read"), "{message}");
+    tipstaff.condition("tsrc/bad", "Ready", "False", Some("Unreadable")).await;
+    tipstaff.condition("tsub/good", "Ready", "True", Some("Scheduled")).await;
+    tipstaff.kubectl(&["delete", "tsub/bad", "tsrc/bad", "--timeout=30s"], "").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_waits_for_its_source_and_a_source_for_its_subscriptions() {
+    let tipstaff = Installation::new("lifecycle").await;
+    let _operator = tipstaff.operator(&[]);
+    tipstaff.apply(&subscription("opinions", "court", NEVER_NOW, "")).await;
+    tipstaff.condition("tsub/opinions", "Ready", "False", Some("SourceNotFound")).await;
+    tipstaff.condition("tsub/opinions", "Reconciling", "True", None).await;
+    tipstaff.apply(&source("court")).await;
+    tipstaff.condition("tsub/opinions", "Ready", "True", Some("Scheduled")).await;
+
+    // No worker runs: the run stays active.
+    tipstaff.request("opinions", "now").await;
+    eventually("a run", Duration::from_secs(30), async || {
+        let runs = tipstaff.runs("opinions").await;
+        if runs.len() == 1 { Ok(()) } else { Err(runs) }
+    })
+    .await;
+    tipstaff.kubectl(&["delete", "tsrc/court", "--wait=false"], "").await.unwrap();
+    let message = tipstaff.condition("tsrc/court", "Ready", "False", Some("InUse")).await;
+    assert!(message.contains("opinions"), "{message}");
+    tipstaff.kubectl(&["delete", "tsub/opinions", "--timeout=30s"], "").await.unwrap();
+    let runs = tipstaff.runs("opinions").await;
+    assert_eq!(
+        (runs.len(), runs[0].phase.as_str(), runs[0].reason.as_deref()),
+        (1, "Failed", Some("SubscriptionDeleted"))
+    );
+    tipstaff.kubectl(&["wait", "--for=delete", "tsrc/court", "--timeout=30s"], "").await.unwrap();
+    assert_eq!(tipstaff.count("select count(*) from sources where deleted_at is null").await, 0);
+    assert_eq!(tipstaff.count("select count(*) from sources").await, 1);
+    tipstaff.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_operators_make_each_run_once_and_one_takes_over_from_the_other() {
+    let tipstaff = Installation::new("replicas").await;
+    let operator = tipstaff.operator(&[]);
+    tipstaff
+        .apply(
+            &(source("court")
+                + &subscription(
+                    "opinions",
+                    "court",
+                    "* * * * *",
+                    ", catchUp: All, concurrencyPolicy: Allow",
+                )),
+        )
+        .await;
+    tipstaff.condition("tsub/opinions", "Ready", "True", None).await;
+    operator.kill().await;
+    // As if nobody had been there for ten minutes.
+    sqlx::query("update subscriptions set scheduled_through = scheduled_through - interval '10 minutes'")
+        .execute(&tipstaff.pool)
+        .await
+        .unwrap();
+    let mut operators = Vec::new();
+    for name in ["one", "two"] {
+        operators.push((name, tipstaff.operator(&[("POD_NAME", name.to_owned())])));
+    }
+    let leader = eventually("a leader and the missed runs", Duration::from_secs(60), async || {
+        let leader = tipstaff.object("lease/tipstaff-operator").await["spec"]["holderIdentity"].clone();
+        let leader = leader.as_str().unwrap_or_default().to_owned();
+        let runs = tipstaff.runs("opinions").await.len();
+        if runs >= 10 && ["one", "two"].contains(&leader.as_str()) { Ok(leader) } else { Err((leader, runs)) }
+    })
+    .await;
+    for (name, operator) in operators.extract_if(.., |(name, _)| *name == leader) {
+        assert_eq!(name, leader);
+        operator.kill().await;
+    }
+    tipstaff.request("opinions", "after the fall").await;
+    eventually("the run that was asked for, from the other replica", Duration::from_secs(60), async || {
+        let runs = tipstaff.runs("opinions").await;
+        if runs.iter().any(|run| run.trigger == "Request") { Ok(()) } else { Err(runs) }
+    })
+    .await;
+    let due = tipstaff.count("select count(*) from runs where trigger = 'Schedule'").await;
+    let distinct =
+        tipstaff.count("select count(distinct scheduled_for) from runs where trigger = 'Schedule'").await;
+    let span = tipstaff
+        .count(
+            "select (extract(epoch from max(scheduled_for) - min(scheduled_for)) / 60)::bigint + 1
+             from runs where trigger = 'Schedule'",
+        )
+        .await;
+    assert_eq!((due, due), (distinct, span));
+    assert_eq!(
+        tipstaff.runs("opinions").await.iter().map(|run| run.id).collect::<HashSet<_>>().len() as i64,
+        due + 1
+    );
+    // One that is asked to end gives the lease back.
+    let (_, survivor) = operators.remove(0);
+    assert!(survivor.terminate().await.success());
+    let lease = tipstaff.object("lease/tipstaff-operator").await;
+    assert!(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().is_empty(), "{lease}");
+    tipstaff.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_rest_nothing_is_written_and_a_restart_changes_nothing() {
+    let origin = Origin::start(corpus::CA11).await;
+    let tipstaff = Installation::new("rest").await;
+    let operator = tipstaff.operator(&[]);
+    let _worker = tipstaff.worker(&[]);
+    tipstaff
+        .apply(&(source_at("court", &origin.url()) + &subscription("opinions", "court", NEVER_NOW, "")))
+        .await;
+    tipstaff.condition("tsub/opinions", "Ready", "True", None).await;
+    tipstaff.request("opinions", "now").await;
+    tipstaff.ended_runs("opinions", 1).await;
+    tipstaff.condition("tsub/opinions", "Succeeding", "True", None).await;
+    let settled = settle(&tipstaff).await;
+
+    assert!(operator.terminate().await.success());
+    let _operator = tipstaff.operator(&[]);
+    eventually("the next leader", Duration::from_secs(30), async || {
+        let holder = tipstaff.object("lease/tipstaff-operator").await["spec"]["holderIdentity"].clone();
+        if holder.as_str().is_some_and(|holder| !holder.is_empty()) { Ok(()) } else { Err(holder) }
+    })
+    .await;
+    // The window in which a restless operator would give itself away: many beats, relays and reconciliations long.
+    sleep(Duration::from_secs(8)).await;
+    assert_eq!(written(&tipstaff).await, settled);
+    tipstaff.remove().await;
+}
+
+/// Waits until two looks in a row see the same.
+async fn settle(tipstaff: &Installation) -> Vec<(String, String)> {
+    let mut before = Vec::new();
+    eventually("rest", Duration::from_secs(60), async || {
+        sleep(Duration::from_secs(2)).await;
+        let now = written(tipstaff).await;
+        let is_settled = now == before;
+        before.clone_from(&now);
+        if is_settled { Ok(now) } else { Err(now) }
+    })
+    .await
+}
+
+/// A row version has the transactions that wrote and locked it; the outbox leaves the last number it gave.
+const ROWS: &str = "select concat_ws(' ',
+    (select md5(string_agg(concat_ws(' ', t.xmin, t.xmax, t), ',' order by t.id)) from sources t),
+    (select md5(string_agg(concat_ws(' ', t.xmin, t.xmax, t), ',' order by t.id)) from subscriptions t),
+    (select md5(string_agg(concat_ws(' ', t.xmin, t.xmax, t), ',' order by t.id)) from runs t),
+    (select md5(string_agg(concat_ws(' ', t.xmin, t.xmax, t), ',' order by t.url)) from documents t),
+    (select md5(string_agg(concat_ws(' ', t.xmin, t.xmax, t), ',' order by t.id)) from artifacts t),
+    (select last_value from outbox_id_seq))";
+
+/// What changes with every write: the objects' resource versions, the rows written, the ends of the topics.
+async fn written(tipstaff: &Installation) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for object in ["tsrc/court", "tsub/opinions"] {
+        all.push((
+            object.to_owned(),
+            tipstaff.object(object).await["metadata"]["resourceVersion"].to_string(),
+        ));
+    }
+    let rows: String = sqlx::query_scalar(ROWS).fetch_one(&tipstaff.pool).await.unwrap();
+    all.push(("rows".to_owned(), rows));
+    let topics = format!("{}.*", tipstaff.prefix.replace('.', "\\."));
+    let offsets = tipstaff
+        .stack
+        .kafka_tool("org.apache.kafka.tools.GetOffsetShell", &["--topic", &topics], "")
+        .await
+        .unwrap();
+    all.push(("offsets".to_owned(), offsets));
+    all
+}
+
+fn conditions(object: &Value) -> Vec<Value> {
+    object["status"]["conditions"].as_array().cloned().unwrap_or_default()
+}

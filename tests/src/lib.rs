@@ -1,0 +1,21 @@
+//! What the tests on the real stack share: an origin to fetch from, Tipstaff's processes, and an installation of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod installation;
+mod origin;
+mod process;
+mod waiting;
+
+pub use installation::{Installation, Run};
+pub use origin::Origin;
+pub use process::Process;
+pub use waiting::eventually;
+
+/// Pages that courts published.
+pub mod corpus {
+    /// The Supreme Court's slip opinions.
+    pub const SCOTUS: &str = include_str!("../corpus/scotus_slip.html");
+    /// The Eleventh Circuit's published opinions.
+    pub const CA11: &str = include_str!("../corpus/ca11.html");
+}

@@ -1,0 +1,82 @@
+use std::{
+    fs::File,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// How long a process may take to end after SIGTERM.
+const END_WITHIN: Duration = Duration::from_secs(40);
+
+/// A process of Tipstaff. It is killed when this value is dropped.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program of the workspace, as `cargo build --workspace` left it beside the test.
+    pub fn start(program: &str, arguments: &[&str], environment: &[(&str, String)], log: &Path) -> Self {
+        let test = std::env::current_exe().unwrap();
+        // target/debug/deps/test -> target/debug/program
+        let path = test.parent().and_then(Path::parent).unwrap().join(program);
+        assert!(path.exists(), "{} is not built; run `cargo build --workspace` first", path.display());
+        let output = File::options().create(true).append(true).open(log).unwrap();
+        let child = Command::new(&path)
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (*name, value)))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { child, log: log.to_owned() }
+    }
+
+    /// Ends it as a crash would.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Asks it to end and waits until it has.
+    pub async fn terminate(self) -> ExitStatus {
+        self.signal("TERM").await;
+        self.wait().await
+    }
+
+    /// Sends a signal, named as for `kill`.
+    pub async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("the process has not ended").to_string();
+        let status = Command::new("kill").args([&format!("-{name}"), &id]).status().await.unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits until it ends.
+    pub async fn wait(mut self) -> ExitStatus {
+        match timeout(END_WITHIN, self.child.wait()).await {
+            Ok(status) => {
+                let status = status.unwrap();
+                assert!(status.signal().is_none(), "ended by {status}; log:\n{}", self.log());
+                status
+            }
+            Err(_) => panic!("the process did not end; log:\n{}", self.log()),
+        }
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
