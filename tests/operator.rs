@@ -213,6 +213,40 @@ async fn at_rest_nothing_is_written_and_a_restart_changes_nothing() {
     tipstaff.remove().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_and_metrics_say_how_it_is() {
+    let tipstaff = Installation::new("probes").await;
+    let (succeeded, log) = tipstaff.operator_without_catalog().await;
+    assert!(!succeeded && log.contains("run `tipstaff-operator migrate` first"), "{log}");
+
+    let operator = tipstaff.operator(&[("KAFKA_BROKERS", "127.0.0.1:1".to_owned())]);
+    eventually("an operator that is not ready without Kafka", Duration::from_secs(60), async || {
+        let answer = operator.probe("/readyz").await;
+        if answer.starts_with("HTTP/1.1 503") && answer.contains("bus: ") { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    assert!(operator.probe("/livez").await.starts_with("HTTP/1.1 200"));
+    assert!(operator.terminate().await.success());
+
+    let operator = tipstaff.operator(&[]);
+    let worker = tipstaff.worker(&[]);
+    for process in [&operator, &worker] {
+        eventually("a process that is ready", Duration::from_secs(60), async || {
+            let answer = process.probe("/readyz").await;
+            if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer) }
+        })
+        .await;
+    }
+    let metrics = operator.probe("/metrics").await;
+    for name in
+        ["tipstaff_runs_fired_total", "tipstaff_beat_lateness_seconds", "tipstaff_outbox_relayed_total"]
+    {
+        assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+    assert!(worker.probe("/metrics").await.contains("tipstaff_events_in_flight"));
+    tipstaff.remove().await;
+}
+
 /// Waits until two looks in a row see the same.
 async fn settle(tipstaff: &Installation) -> Vec<(String, String)> {
     let mut before = Vec::new();

@@ -135,6 +135,8 @@ async fn shutdown_drain(state: &mut LoopState) {
         }
     }
     state.tasks.shutdown().await;
+    // Nothing runs any more that the bus would have to wait for.
+    state.revoking = None;
 }
 
 struct LoopState {

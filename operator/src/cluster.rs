@@ -133,6 +133,8 @@ impl Operator {
             &stop,
         );
         let result = tokio::select! {
+            // A shutdown ends the parts too: it is looked at first.
+            biased;
             () = shutdown.cancelled() => Ok(()),
             () = leadership.lost() => {
                 warn!("the lease was lost");

@@ -39,6 +39,9 @@ pub struct EngineOptions {
 /// Beat, relay and run tracking, running.
 pub struct Engine {
     handle: EngineHandle,
+    /// Until it is started.
+    beat: Option<Beat>,
+    shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
 
@@ -61,6 +64,20 @@ impl Engine {
     /// # Errors
     /// When the catalog fails.
     pub async fn start(options: EngineOptions, shutdown: &CancellationToken) -> Result<Self, CatalogError> {
+        let mut engine = Self::start_without_beat(options, shutdown).await?;
+        engine.start_beat();
+        Ok(engine)
+    }
+
+    /// Takes over what the catalog knows and starts all but the beat: runs are made on request only, and what is
+    /// reconciled now is in force before the first due time fires.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn start_without_beat(
+        options: EngineOptions,
+        shutdown: &CancellationToken,
+    ) -> Result<Self, CatalogError> {
         let EngineOptions { catalog, bus, clock, metrics, check } = options;
         let wake = Arc::new(Notify::new());
         let (mut tracker, runs) = RunTracker::new(catalog.clone());
@@ -72,9 +89,20 @@ impl Engine {
             Relay { catalog: catalog.clone(), bus, clock: clock.clone(), wake: wake.clone(), metrics, check };
         let mut tasks = JoinSet::new();
         tasks.spawn(tracker.run(shutdown.clone()));
-        tasks.spawn(beat.run(shutdown.clone()));
         tasks.spawn(relay.run(shutdown.clone()));
-        Ok(Self { handle: EngineHandle { catalog, clock, beat: beat_handle, runs, relay: wake }, tasks })
+        Ok(Self {
+            handle: EngineHandle { catalog, clock, beat: beat_handle, runs, relay: wake },
+            beat: Some(beat),
+            shutdown: shutdown.clone(),
+            tasks,
+        })
+    }
+
+    /// Lets due times fire from now on, those that were missed included.
+    pub fn start_beat(&mut self) {
+        if let Some(beat) = self.beat.take() {
+            self.tasks.spawn(beat.run(self.shutdown.clone()));
+        }
     }
 
     /// How others reach it.

@@ -25,7 +25,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the operator
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Bring the catalog's schema up to date, then exit
     Migrate(DatabaseArguments),
 }
@@ -63,7 +63,7 @@ async fn main() -> ExitCode {
     // A second provider is never installed in this process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let result = match arguments.command {
-        Command::Run(run) => run_operator(run).await,
+        Command::Run(run) => run_operator(*run).await,
         Command::Migrate(database) => migrate(database).await,
     };
     match result {

@@ -86,11 +86,14 @@ impl Reconciler {
             Err(violations) => return Ok(Verdict::invalid(&violations)),
         };
         let suspended = valid.suspend;
-        let record = SourceRecord {
-            key: object_key(source)?,
-            generation: source.meta().generation.unwrap_or(1),
-            settings: source_settings(valid),
+        let key = object_key(source)?;
+        let settings = source_settings(valid);
+        let generation = match source.meta().generation {
+            Some(generation) => generation,
+            // An object from a file: nobody has counted its changes.
+            None => self.engine.catalog.source_generation(key.uid, &settings).await?,
         };
+        let record = SourceRecord { key, generation, settings };
         let row = self.engine.catalog.put_source(&record, self.now()).await?;
         Ok(if suspended {
             Verdict::ready(reasons::SUSPENDED, "Nothing is fetched while spec.suspend is true", row.id)
@@ -148,13 +151,12 @@ impl Reconciler {
         let created_at =
             subscription.meta().creation_timestamp.as_ref().map_or_else(|| self.now(), |time| time.0);
         let suspended = valid.suspend;
-        let record = SubscriptionRecord {
-            key,
-            generation: subscription.meta().generation.unwrap_or(1),
-            source_id,
-            settings: subscription_settings(valid),
-            created_at,
+        let settings = subscription_settings(valid);
+        let generation = match subscription.meta().generation {
+            Some(generation) => generation,
+            None => self.engine.catalog.subscription_generation(key.uid, source_id, &settings).await?,
         };
+        let record = SubscriptionRecord { key, generation, source_id, settings, created_at };
         let row = self.engine.catalog.put_subscription(&record, self.now()).await?;
         let scheduled = row.scheduled;
         let (id, uid, source_suspended) = (scheduled.id, scheduled.key.uid, scheduled.source_suspended);

@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 use store::catalog::Catalog;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
 
 /// How long the catalog may take to answer a readiness probe.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -80,6 +81,8 @@ impl HealthServer {
     ) -> Result<Self, HealthServerError> {
         let listener =
             TcpListener::bind(address).await.map_err(|source| HealthServerError { address, source })?;
+        let address = listener.local_addr().map_err(|source| HealthServerError { address, source })?;
+        info!(%address, "serving probes and metrics");
         Ok(Self { listener, state: Arc::new(ServerState { registry, catalog, check }) })
     }
 
@@ -92,7 +95,7 @@ impl HealthServer {
             .with_state(self.state);
         let serving = axum::serve(self.listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
         if let Err(error) = serving.into_future().await {
-            tracing::error!(%error, "probes and metrics are no longer served");
+            error!(%error, "probes and metrics are no longer served");
         }
     }
 }

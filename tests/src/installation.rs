@@ -50,6 +50,16 @@ impl Installation {
         Self::on(Stack::shared().await.unwrap(), test).await
     }
 
+    /// Starts an operator on a database that nobody has migrated, and returns what became of it.
+    pub async fn operator_without_catalog(&self) -> (bool, String) {
+        let name = format!("{}_empty", self.namespace.replace('-', "_"));
+        let url = self.stack.create_database(&name).await.unwrap();
+        let process = self.operator(&[("DATABASE_URL", url)]);
+        let log = process.log_path().to_owned();
+        let ended = process.wait().await;
+        (ended.success(), std::fs::read_to_string(log).unwrap())
+    }
+
     /// The same on a stack of the test's own.
     pub async fn on(stack: Stack, test: &str) -> Self {
         let unique = Uuid::new_v4().simple().to_string();
@@ -112,6 +122,7 @@ impl Installation {
             ("TIPSTAFF_LISTEN", "127.0.0.1:0".to_owned()),
             ("TIPSTAFF_ALLOW_CIDRS", "127.0.0.1/32".to_owned()),
             ("TIPSTAFF_SPOOL_DIR", self.folder.path().join("spool").display().to_string()),
+            ("NO_COLOR", "1".to_owned()),
             ("RUST_LOG", "info,operator=debug,events=debug".to_owned()),
         ];
         if self.stack.service(Part::KubeApiserver).is_ok() {

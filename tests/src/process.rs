@@ -7,9 +7,13 @@ use std::{
 };
 
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     process::{Child, Command},
     time::timeout,
 };
+
+use crate::eventually;
 
 /// How long a process may take to end after SIGTERM.
 const END_WITHIN: Duration = Duration::from_secs(40);
@@ -73,6 +77,29 @@ impl Process {
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Where it logs.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// What its port for probes and metrics answers: the status line and all that follows.
+    pub async fn probe(&self, path: &str) -> String {
+        let address = eventually("the address of the probes", Duration::from_secs(30), async || {
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("serving probes and metrics"));
+            let address =
+                line.and_then(|line| line.rsplit("address=").next()).map(|text| text.trim().to_owned());
+            address.ok_or(log)
+        })
+        .await;
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 
     /// What it logged.

@@ -12,4 +12,5 @@ mod tools;
 
 pub use pipeline::{Pipeline, PipelineError, PipelineOptions};
 pub use routes::{ROUTES, Route};
+pub use setbacks::Setback;
 pub use tools::Tools;

@@ -5,14 +5,19 @@ use std::{sync::Arc, time::Duration};
 use events::{
     Bus, ConsumerLoop, ConsumerLoopOptions, ConsumerMetrics, LoopError, Registry, RegistryError, Role,
 };
-use tokio::task::JoinSet;
+use tokio::{sync::broadcast, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{ROUTES, Tools, setbacks::CatalogSetbacks};
+use crate::{
+    ROUTES, Tools,
+    setbacks::{CatalogSetbacks, Setback},
+};
 
 /// How many events may wait in a loop behind others of their key.
 const WAITING: usize = 1_000;
+/// How many setbacks a slow listener may fall behind.
+const LISTENER_BUFFER: usize = 1_024;
 
 /// Which roles a process has and how much it does at a time.
 #[derive(Clone, Debug)]
@@ -45,6 +50,7 @@ pub enum PipelineError {
 /// The consumer loops of some roles.
 pub struct Pipeline {
     loops: Vec<ConsumerLoop>,
+    setbacks: broadcast::Sender<Setback>,
 }
 
 impl Pipeline {
@@ -58,8 +64,12 @@ impl Pipeline {
         bus: &Arc<dyn Bus>,
         metrics: &ConsumerMetrics,
     ) -> Result<Self, PipelineError> {
-        let setbacks =
-            Arc::new(CatalogSetbacks { catalog: tools.catalog.clone(), clock: tools.clock.clone() });
+        let (listeners, _) = broadcast::channel(LISTENER_BUFFER);
+        let setbacks = Arc::new(CatalogSetbacks {
+            catalog: tools.catalog.clone(),
+            clock: tools.clock.clone(),
+            listeners: listeners.clone(),
+        });
         let mut loops = Vec::new();
         for role in Role::ALL.into_iter().filter(|role| options.roles.contains(role)) {
             let mut registry = Registry::default();
@@ -88,7 +98,12 @@ impl Pipeline {
             with_jobs.dedup();
             return Err(PipelineError::NoJobs(with_jobs.join(", ")));
         }
-        Ok(Self { loops })
+        Ok(Self { loops, setbacks: listeners })
+    }
+
+    /// The setbacks that runs have from now on.
+    pub fn listen(&self) -> broadcast::Receiver<Setback> {
+        self.setbacks.subscribe()
     }
 
     /// Handles events until `shutdown`. When one loop ends early, all do.

@@ -7,6 +7,7 @@ use events::{BoxError, Clock, CrawlUrl, Event, Payload, Setbacks, SubscriptionSc
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use store::catalog::Catalog;
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
 /// How often an event is put off before it is given up.
@@ -15,16 +16,34 @@ const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(2);
 /// No server's Retry-After keeps a run longer than this.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
 
+/// A part of a run failed in a way that may pass, and is tried again.
+#[derive(Clone, Debug)]
+pub struct Setback {
+    /// The run.
+    pub run_id: Uuid,
+    /// The catalog's id of its subscription.
+    pub subscription_id: i64,
+    /// A CamelCase word for what happened.
+    pub reason: &'static str,
+    /// A sentence for a person.
+    pub message: String,
+    /// When it is tried again.
+    pub retry_at: Timestamp,
+}
+
 /// Keeps setbacks in the catalog.
 pub(crate) struct CatalogSetbacks {
     pub(crate) catalog: Catalog,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Whoever shows them.
+    pub(crate) listeners: broadcast::Sender<Setback>,
 }
 
 /// What every payload of a run's events has.
 #[derive(Deserialize)]
 struct OfRun {
     run_id: Uuid,
+    subscription_id: i64,
 }
 
 #[async_trait]
@@ -47,7 +66,13 @@ impl Setbacks for CatalogSetbacks {
         };
         let mut later = event.clone();
         later.attempt += 1;
-        self.catalog.delay(&later, now.checked_add(wait)?).await?;
+        let retry_at = now.checked_add(wait)?;
+        self.catalog.delay(&later, retry_at).await?;
+        if let Ok(OfRun { run_id, subscription_id }) = serde_json::from_slice(&event.payload) {
+            let message = message.to_owned();
+            // Without listeners there is nobody to tell.
+            let _ = self.listeners.send(Setback { run_id, subscription_id, reason, message, retry_at });
+        }
         Ok(())
     }
 
@@ -59,7 +84,7 @@ impl Setbacks for CatalogSetbacks {
                 self.catalog.fail_document(crawl.run_id, &crawl.url, reason, message, now).await?;
             }
             SubscriptionScheduled::JOB_TYPE => {
-                let OfRun { run_id } = serde_json::from_slice(&event.payload)?;
+                let OfRun { run_id, .. } = serde_json::from_slice(&event.payload)?;
                 self.catalog.fail_run(run_id, reason, message, now).await?;
             }
             other => {

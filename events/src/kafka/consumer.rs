@@ -86,6 +86,10 @@ impl KafkaConsumer {
         Ok(consumer)
     }
 
+    fn thread_ended(&self) -> BusError {
+        BusError::Consume { group: self.group.clone(), source: "its thread has ended".into() }
+    }
+
     fn failure(&self, error: KafkaError) -> BusError {
         BusError::Consume { group: self.group.clone(), source: error.into() }
     }
@@ -106,11 +110,10 @@ impl Consumer for KafkaConsumer {
             }
             received = next(&mut self.kept, &mut self.records), if room => match received {
                 Some(received) => Ok(Signal::Received(Box::new(received?))),
-                None => {
-                    let source = "its thread has ended".into();
-                    Err(BusError::Consume { group: self.group.clone(), source })
-                }
+                None => Err(self.thread_ended()),
             },
+            // There is no room, and nobody is left who could revoke.
+            else => Err(self.thread_ended()),
         }
     }
 
@@ -128,6 +131,8 @@ impl Consumer for KafkaConsumer {
         self.stop.store(true, Ordering::Relaxed);
         self.records.close();
         self.revocations.close();
+        // A revocation that nobody has looked at yet: the thread need not wait for its deadline.
+        while self.revocations.try_recv().is_ok() {}
         match (&mut self.ended).await {
             Ok(result) => result.map_err(|error| self.failure(error)),
             Err(_) => Ok(()),

@@ -59,6 +59,9 @@ pub(super) enum ControllerError {
     /// The finalizer stays: it is looked at again.
     #[error("the source is still used")]
     InUse,
+    /// The watch brings its new state, and with it the next attempt.
+    #[error("the object is no longer as it was read")]
+    Stale,
     #[error("the finalizer could not be handled")]
     Finalizer(#[source] Box<finalizer::Error<ControllerError>>),
 }
@@ -67,6 +70,12 @@ impl From<finalizer::Error<ControllerError>> for ControllerError {
     fn from(error: finalizer::Error<ControllerError>) -> Self {
         match error {
             finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error) => error,
+            finalizer::Error::AddFinalizer(kube::Error::Api(refusal))
+            | finalizer::Error::RemoveFinalizer(kube::Error::Api(refusal))
+                if matches!(refusal.code, 404 | 409 | 422) =>
+            {
+                Self::Stale
+            }
             other => Self::Finalizer(Box::new(other)),
         }
     }
@@ -162,8 +171,10 @@ impl Context {
 }
 
 fn on_error<K: Kind>(object: Arc<Guarded<K>>, error: &ControllerError, context: Arc<Context>) -> Action {
-    if matches!(error, ControllerError::InUse) {
-        return Action::requeue(Duration::from_secs(5));
+    match error {
+        ControllerError::InUse => return Action::requeue(Duration::from_secs(5)),
+        ControllerError::Stale => return Action::requeue(Duration::from_millis(500)),
+        _ => {}
     }
     context.metrics.reconcile_failed();
     let meta = object.meta();

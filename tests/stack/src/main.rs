@@ -1,0 +1,206 @@
+//! `stack`: the real parts for tests, by hand. See `README.md`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
+
+use std::{
+    error::Error,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum as _};
+use stack::{Artifact, Part, STATE_VARIABLE, Stack, StackError, quote};
+
+/// Builds and runs the real parts that tests work with, on loopback.
+#[derive(Parser)]
+#[command(name = "stack")]
+struct Arguments {
+    /// Name of the stack; several can run side by side. Default: made from the current folder.
+    #[arg(long, global = true)]
+    name: Option<String>,
+    /// The stack's state file. Default: TIPSTAFF_STACK unless a name is given, else one in the cache folder.
+    #[arg(long, global = true)]
+    state: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build what is missing, start the parts and wait until they are ready; leaves a stack that is up as it is.
+    Up {
+        /// Which parts, with what they need; all if none is named.
+        #[arg(long, value_delimiter = ',')]
+        parts: Vec<Part>,
+        /// Print what `env` prints. If the start fails, prints `false`, so that `eval` fails too.
+        #[arg(long)]
+        print_env: bool,
+    },
+    /// Kill all parts and remove their data.
+    Down {
+        /// Leave the logs.
+        #[arg(long)]
+        keep_logs: bool,
+    },
+    /// Say which parts are ready. Exit status 1 if one is not.
+    Status,
+    /// Print shell commands that set the variables for kubectl, psql, Kafka's and S3 tools.
+    Env,
+    /// Build only.
+    Build {
+        /// What to build; by default all that `up` needs.
+        artifacts: Vec<Artifact>,
+    },
+    /// Kill a part as a crash would.
+    Kill {
+        /// The part.
+        part: Part,
+    },
+    /// Start a part, again if it runs, on its data and port.
+    Restart {
+        /// The part.
+        part: Part,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let prints_env = matches!(arguments.command, Command::Up { print_env: true, .. });
+    match run(arguments).await {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error);
+            if prints_env {
+                println!("false");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<ExitCode, StackError> {
+    let (name, state) = which(arguments.name, arguments.state)?;
+    match arguments.command {
+        Command::Up { parts, print_env } => {
+            up(&name, &state, &parts).await?;
+            if print_env {
+                print_environment(&state)?;
+            } else {
+                eprintln!("stack: up. For its addresses: eval \"$(stack env)\"; to end it: stack down");
+            }
+        }
+        Command::Down { keep_logs } => Stack::down(&state, keep_logs).await?,
+        Command::Status => return status(&state).await,
+        Command::Env => print_environment(&state)?,
+        Command::Build { artifacts } => {
+            let artifacts = match artifacts.is_empty() {
+                true => stack::needed(&Part::ALL),
+                false => artifacts,
+            };
+            stack::build(&artifacts).await?;
+        }
+        Command::Kill { part } => Stack::open(&state)?.service(part)?.kill().await?,
+        Command::Restart { part } => Stack::open(&state)?.service(part)?.restart().await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The stack's name and state file.
+fn which(name: Option<String>, state: Option<PathBuf>) -> Result<(String, PathBuf), StackError> {
+    let given = state.or_else(|| {
+        let variable = std::env::var_os(STATE_VARIABLE).filter(|value| !value.is_empty());
+        variable.filter(|_| name.is_none()).map(PathBuf::from)
+    });
+    let name = name.unwrap_or_else(name_of_current_folder);
+    let state = match given {
+        // Programs that are told of it may run in other folders.
+        Some(state) => std::path::absolute(&state).unwrap_or(state),
+        None => Stack::default_state_file(&name)?,
+    };
+    Ok((name, state))
+}
+
+fn name_of_current_folder() -> String {
+    let folder = std::env::current_dir().unwrap_or_default();
+    let mut hasher = DefaultHasher::new();
+    folder.hash(&mut hasher);
+    let last = folder.file_name().unwrap_or_default().to_string_lossy();
+    let last: String = last.chars().filter(|character| character.is_ascii_alphanumeric()).collect();
+    format!("{last}-{:08x}", hasher.finish() & 0xffff_ffff)
+}
+
+async fn up(name: &str, state: &Path, parts: &[Part]) -> Result<(), StackError> {
+    let parts = match parts {
+        [] => Part::value_variants(),
+        parts => parts,
+    };
+    if let Ok(running) = Stack::open(state)
+        && has_ready(&running, parts).await
+    {
+        eprintln!("stack: {} is up already", running.name());
+        return Ok(());
+    }
+    let started = tokio::select! {
+        started = Stack::up(name, state, parts) => started.map(|_| ()),
+        _ = tokio::signal::ctrl_c() => Err(StackError::Interrupted),
+    };
+    if started.is_err() {
+        // The first error is the one that tells what is wrong; the logs it points to stay.
+        let _ = Stack::down(state, true).await;
+    }
+    started
+}
+
+async fn has_ready(stack: &Stack, parts: &[Part]) -> bool {
+    for part in parts {
+        match stack.service(*part) {
+            Ok(service) if service.check().await.is_ok() => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+async fn status(state: &Path) -> Result<ExitCode, StackError> {
+    let stack = Stack::open(state)?;
+    let mut code = ExitCode::SUCCESS;
+    for service in stack.services() {
+        let process = service.process_id().await;
+        let condition = match (process, service.check().await) {
+            (None, _) => "ended",
+            (Some(_), Ok(())) => "ready",
+            (Some(_), Err(_)) => "not ready",
+        };
+        if condition != "ready" {
+            code = ExitCode::FAILURE;
+        }
+        let process = process.map_or("-".to_owned(), |process| process.to_string());
+        println!(
+            "{:<24} {condition:<10} 127.0.0.1:{:<6} process {process:<8} {}",
+            service.part(),
+            service.port(),
+            service.log_path().display(),
+        );
+    }
+    Ok(code)
+}
+
+fn print_environment(state: &Path) -> Result<(), StackError> {
+    let stack = Stack::open(state)?;
+    for (name, value) in stack.environment(state)? {
+        println!("export {name}={}", quote(&value));
+    }
+    let programs = quote(&stack.programs().display().to_string());
+    println!("export PATH={programs}:\"$PATH\"");
+    Ok(())
+}
+
+fn report(error: &StackError) {
+    eprintln!("stack: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        eprintln!("  because: {cause}");
+        source = cause.source();
+    }
+}
