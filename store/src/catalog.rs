@@ -86,6 +86,10 @@ impl Catalog {
     /// # Errors
     /// When the URL is malformed or the database cannot be reached.
     pub async fn connect(url: &str, max_connections: u32, within: Duration) -> Result<Self, CatalogError> {
+        // The parser takes any scheme.
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(CatalogError::Url(sqlx::Error::Configuration("another scheme than postgres".into())));
+        }
         let options: PgConnectOptions = url.parse().map_err(CatalogError::Url)?;
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)

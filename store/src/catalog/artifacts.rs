@@ -221,6 +221,25 @@ impl Catalog {
             .map_err(failed("list a run's artifacts"))?;
         rows.iter().map(|row| artifact(row).map_err(failed("read an artifact"))).collect()
     }
+
+    /// What the same subscription stored of the same URL before an artifact.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn artifact_before(&self, artifact_id: i64) -> Result<Option<Artifact>, CatalogError> {
+        let sql = format!(
+            "select {ARTIFACT_COLUMNS} from artifacts
+             where (subscription_id, source_url) = (select subscription_id, source_url from artifacts where id = $1)
+                 and id < $1
+             order by id desc limit 1"
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(artifact_id)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("look up the artifact before"))?;
+        row.as_ref().map(artifact).transpose().map_err(failed("read an artifact"))
+    }
 }
 
 /// Locks the run, so that its documents finish one after the other and the last one sees all others.

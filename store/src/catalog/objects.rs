@@ -1,7 +1,7 @@
 //! The rows of the custom resources.
 
 use jiff::Timestamp;
-use sqlx::{Row, postgres::PgRow, types::Json};
+use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{
@@ -129,6 +129,35 @@ impl Catalog {
         Ok(SourceRow { id })
     }
 
+    /// The generation of a source whose object does not count its own: its row's while the settings are these, the
+    /// next one when they are others.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn source_generation(&self, uid: Uuid, settings: &SourceSettings) -> Result<i64, CatalogError> {
+        let generation: Option<i64> = sqlx::query_scalar(
+            "select case when settings = $2 then generation else generation + 1 end from sources where uid = $1",
+        )
+        .bind(uid)
+        .bind(Json(settings))
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("look up a source's generation"))?;
+        Ok(generation.unwrap_or(1))
+    }
+
+    /// All live sources.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn live_sources(&self) -> Result<Vec<ObjectKey>, CatalogError> {
+        let rows = sqlx::query("select uid, namespace, name from sources where deleted_at is null")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("list sources"))?;
+        rows.iter().map(|row| key(row).map_err(failed("read a source"))).collect()
+    }
+
     /// The id of the live source of an object.
     ///
     /// # Errors
@@ -199,17 +228,18 @@ impl Catalog {
             }
         }
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
-        sqlx::query(
+        let retired: Vec<i64> = sqlx::query_scalar(
             "update subscriptions set deleted_at = $4
-             where namespace = $1 and name = $2 and uid <> $3 and deleted_at is null",
+             where namespace = $1 and name = $2 and uid <> $3 and deleted_at is null returning id",
         )
         .bind(&record.key.namespace)
         .bind(&record.key.name)
         .bind(record.key.uid)
         .bind(sql_time(now))
-        .execute(&mut *transaction)
+        .fetch_all(&mut *transaction)
         .await
         .map_err(failed("retire a subscription"))?;
+        end_runs_of_deleted(&mut transaction, &retired, now).await?;
         sqlx::query(
             "insert into subscriptions as s (uid, namespace, name, source_id, generation, settings,
                  scheduled_through, created_at, updated_at)
@@ -239,32 +269,45 @@ impl Catalog {
         row.ok_or_else(|| failed("find the subscription just written")(sqlx::Error::RowNotFound))
     }
 
+    /// The generation of a subscription whose object does not count its own: its row's while source and settings are
+    /// these, the next one when they are others.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn subscription_generation(
+        &self,
+        uid: Uuid,
+        source_id: i64,
+        settings: &SubscriptionSettings,
+    ) -> Result<i64, CatalogError> {
+        let generation: Option<i64> = sqlx::query_scalar(
+            "select case when settings = $2 and source_id = $3 then generation else generation + 1 end
+             from subscriptions where uid = $1",
+        )
+        .bind(uid)
+        .bind(Json(settings))
+        .bind(source_id)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("look up a subscription's generation"))?;
+        Ok(generation.unwrap_or(1))
+    }
+
     /// Marks a subscription as deleted and ends its active runs. Its history stays.
     ///
     /// # Errors
     /// When the catalog fails.
     pub async fn delete_subscription(&self, uid: Uuid, now: Timestamp) -> Result<(), CatalogError> {
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
-        let id: Option<i64> = sqlx::query_scalar(
+        let deleted: Vec<i64> = sqlx::query_scalar(
             "update subscriptions set deleted_at = $2 where uid = $1 and deleted_at is null returning id",
         )
         .bind(uid)
         .bind(sql_time(now))
-        .fetch_optional(&mut *transaction)
+        .fetch_all(&mut *transaction)
         .await
         .map_err(failed("delete a subscription"))?;
-        if let Some(id) = id {
-            sqlx::query(
-                "update runs set phase = 'Failed', reason = 'SubscriptionDeleted',
-                     message = 'the subscription was deleted while the run was active', finished_at = $2
-                 where subscription_id = $1 and finished_at is null",
-            )
-            .bind(id)
-            .bind(sql_time(now))
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed("end a deleted subscription's runs"))?;
-        }
+        end_runs_of_deleted(&mut transaction, &deleted, now).await?;
         transaction.commit().await.map_err(failed("commit a deletion"))
     }
 
@@ -296,14 +339,39 @@ impl Catalog {
     }
 }
 
+async fn end_runs_of_deleted(
+    connection: &mut PgConnection,
+    subscription_ids: &[i64],
+    now: Timestamp,
+) -> Result<(), CatalogError> {
+    if subscription_ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update runs set phase = 'Failed', reason = 'SubscriptionDeleted',
+             message = 'the subscription was deleted while the run was active', finished_at = $2
+         where subscription_id = any($1) and finished_at is null",
+    )
+    .bind(subscription_ids)
+    .bind(sql_time(now))
+    .execute(connection)
+    .await
+    .map_err(failed("end a deleted subscription's runs"))?;
+    Ok(())
+}
+
+fn key(row: &PgRow) -> Result<ObjectKey, sqlx::Error> {
+    Ok(ObjectKey {
+        uid: row.try_get("uid")?,
+        namespace: row.try_get("namespace")?,
+        name: row.try_get("name")?,
+    })
+}
+
 fn scheduled(row: &PgRow) -> Result<ScheduledSubscription, sqlx::Error> {
     Ok(ScheduledSubscription {
         id: row.try_get("id")?,
-        key: ObjectKey {
-            uid: row.try_get("uid")?,
-            namespace: row.try_get("namespace")?,
-            name: row.try_get("name")?,
-        },
+        key: key(row)?,
         generation: row.try_get("generation")?,
         settings: row.try_get::<Json<SubscriptionSettings>, _>("settings")?.0,
         source_suspended: row.try_get("source_suspended")?,

@@ -34,11 +34,13 @@ impl Catalog {
     pub async fn take_outbox(&self, limit: i64, now: Timestamp) -> Result<OutboxBatch, CatalogError> {
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
         let rows = sqlx::query(
-            "with taken as (
-                 delete from outbox where id in (
-                     select id from outbox where available_at <= $1
-                     order by available_at, id limit $2 for update skip locked)
-                 returning id, topic, key, headers, payload, available_at)
+            // A subquery in the `delete` might be run more than once, and then take more than the limit.
+            "with claimed as materialized (
+                 select id from outbox where available_at <= $1
+                 order by available_at, id limit $2 for update skip locked),
+             taken as (
+                 delete from outbox using claimed where outbox.id = claimed.id
+                 returning outbox.id, topic, key, headers, payload, available_at)
              select topic, key, headers, payload from taken order by available_at, id",
         )
         .bind(sql_time(now))

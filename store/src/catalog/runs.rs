@@ -159,6 +159,9 @@ impl Catalog {
 
     /// Marks a run as running and notes the documents it has to bring in. Says whether the run is still active.
     ///
+    /// A run may be begun again, and its source may have changed since: documents that it still waited for and that
+    /// are no longer asked for are forgotten, else it would wait for them for ever.
+    ///
     /// # Errors
     /// When the catalog fails.
     pub async fn begin_run(
@@ -180,6 +183,12 @@ impl Catalog {
         .rows_affected()
             > 0;
         if is_active {
+            sqlx::query("delete from documents where run_id = $1 and phase = 'Pending' and url <> all($2)")
+                .bind(run_id)
+                .bind(urls)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed("forget a run's documents"))?;
             sqlx::query(
                 "insert into documents (run_id, url, phase) select $1, url, 'Pending' from unnest($2::text[]) as url
                  on conflict do nothing",
@@ -295,8 +304,9 @@ pub(super) async fn end_if_complete(
          from (select count(*) filter (where phase = 'Pending') as pending,
                       count(*) filter (where phase = 'Failed') as failed,
                       coalesce(bool_or(changed), false) as changed,
-                      min(reason) filter (where phase = 'Failed') as reason,
-                      min(message) filter (where phase = 'Failed') as message
+                      -- Of one and the same document.
+                      (array_agg(reason order by url) filter (where phase = 'Failed'))[1] as reason,
+                      (array_agg(message order by url) filter (where phase = 'Failed'))[1] as message
                from documents where run_id = $1) d
          where r.id = $1 and r.finished_at is null and d.pending = 0",
     )

@@ -47,8 +47,10 @@ pub struct FiredRun {
     pub run_id: Uuid,
     /// The catalog's id of the subscription.
     pub subscription_id: i64,
-    /// The due time.
+    /// The due time, or when it was asked for.
     pub scheduled_for: Timestamp,
+    /// What made it.
+    pub trigger: Trigger,
     /// Set when it was skipped.
     pub skip: Option<Skip>,
 }
@@ -64,13 +66,7 @@ pub struct RequestedRun {
     pub token: String,
 }
 
-/// A run before it is inserted.
-struct NewRun {
-    fired: FiredRun,
-    trigger: Trigger,
-}
-
-impl NewRun {
+impl FiredRun {
     fn new(
         subscription_id: i64,
         uid: Uuid,
@@ -80,7 +76,7 @@ impl NewRun {
     ) -> Self {
         let scheduled_for = to_micros(scheduled_for);
         let run_id = Uuid::new_v5(&uid, format!("{trigger}\n{scheduled_for}").as_bytes());
-        Self { fired: FiredRun { run_id, subscription_id, scheduled_for, skip }, trigger }
+        Self { run_id, subscription_id, scheduled_for, trigger, skip }
     }
 }
 
@@ -109,20 +105,28 @@ impl Catalog {
         .into_iter()
         .collect();
         let mut replaced = Vec::new();
-        let mut new = Vec::with_capacity(open.len());
+        let mut new: Vec<FiredRun> = Vec::with_capacity(open.len());
+        // Where in `new` the run stands that a later due time of the same subscription replaces.
+        let mut latest: HashMap<i64, usize> = HashMap::new();
         for due in open {
             let skip = due.skip.clone().or_else(|| {
                 let is_active = !active.insert(due.subscription_id);
                 match due.concurrency {
                     Concurrency::Forbid if is_active => Some(overlap()),
                     Concurrency::Replace if is_active => {
-                        replaced.push(due.subscription_id);
+                        match latest.get(&due.subscription_id) {
+                            Some(&earlier) => new[earlier].skip = Some(replaced_before_it_began()),
+                            None => replaced.push(due.subscription_id),
+                        }
                         None
                     }
                     _ => None,
                 }
             });
-            new.push(NewRun::new(
+            if skip.is_none() {
+                latest.insert(due.subscription_id, new.len());
+            }
+            new.push(FiredRun::new(
                 due.subscription_id,
                 due.subscription_uid,
                 due.scheduled_for,
@@ -160,7 +164,8 @@ impl Catalog {
         if is_new.is_none() {
             return Ok(None);
         }
-        let new = NewRun::new(request.subscription_id, request.subscription_uid, now, Trigger::Request, None);
+        let new =
+            FiredRun::new(request.subscription_id, request.subscription_uid, now, Trigger::Request, None);
         let fired = insert_runs(&mut transaction, vec![new], now).await?;
         transaction.commit().await.map_err(failed("commit a requested run"))?;
         Ok(fired.into_iter().next())
@@ -206,7 +211,17 @@ fn overlap() -> Skip {
     }
 }
 
+fn replaced_before_it_began() -> Skip {
+    Skip {
+        reason: "Replaced",
+        message: "the next run was due at once, and concurrencyPolicy is Replace".to_owned(),
+    }
+}
+
 /// Locks the subscriptions and keeps the due times that are still to be accounted for.
+///
+/// The lock leaves their keys alone: whoever stores an artifact holds its run and refers to the subscription, and must
+/// not wait for this while this waits for the run.
 async fn open_due_times<'a>(
     connection: &mut PgConnection,
     due: &'a [DueRun],
@@ -216,7 +231,7 @@ async fn open_due_times<'a>(
     ids.dedup();
     let rows = sqlx::query(
         "select id, generation, scheduled_through from subscriptions
-         where id = any($1) and deleted_at is null order by id for update",
+         where id = any($1) and deleted_at is null order by id for no key update",
     )
     .bind(&ids)
     .fetch_all(connection)
@@ -262,7 +277,7 @@ async fn end_replaced(
 
 async fn insert_runs(
     connection: &mut PgConnection,
-    new: Vec<NewRun>,
+    new: Vec<FiredRun>,
     now: Timestamp,
 ) -> Result<Vec<FiredRun>, CatalogError> {
     let inserted: HashSet<Uuid> = sqlx::query_scalar(
@@ -275,13 +290,13 @@ async fn insert_runs(
              as new (id, subscription_id, scheduled_for, trigger, reason, message, trace_id)
          on conflict do nothing returning id",
     )
-    .bind(new.iter().map(|new| new.fired.run_id).collect::<Vec<_>>())
-    .bind(new.iter().map(|new| new.fired.subscription_id).collect::<Vec<_>>())
-    .bind(sql_times(new.iter().map(|new| new.fired.scheduled_for)))
+    .bind(new.iter().map(|new| new.run_id).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.subscription_id).collect::<Vec<_>>())
+    .bind(sql_times(new.iter().map(|new| new.scheduled_for)))
     .bind(new.iter().map(|new| new.trigger.to_string()).collect::<Vec<_>>())
-    .bind(new.iter().map(|new| new.fired.skip.as_ref().map(|skip| skip.reason)).collect::<Vec<_>>())
-    .bind(new.iter().map(|new| new.fired.skip.as_ref().map(|skip| skip.message.as_str())).collect::<Vec<_>>())
-    .bind(new.iter().map(|new| TraceId::of_run(new.fired.run_id).to_string()).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.skip.as_ref().map(|skip| skip.reason)).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.skip.as_ref().map(|skip| skip.message.as_str())).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| TraceId::of_run(new.run_id).to_string()).collect::<Vec<_>>())
     .bind(sql_time(now))
     .fetch_all(&mut *connection)
     .await
@@ -290,12 +305,12 @@ async fn insert_runs(
     .collect();
     let mut first_events = Vec::with_capacity(new.len());
     let mut fired = Vec::with_capacity(new.len());
-    for NewRun { fired: run, trigger } in new {
+    for run in new {
         if !inserted.contains(&run.run_id) {
             continue;
         }
         if run.skip.is_none() {
-            let trigger = trigger.to_string();
+            let trigger = run.trigger.to_string();
             first_events.push(first_event(run.run_id, run.subscription_id, run.scheduled_for, trigger, now)?);
         }
         fired.push(run);

@@ -1,0 +1,7 @@
+//! The `tipstaff` command: the whole pipeline in one process, without a cluster.
+
+pub mod demo;
+pub mod local;
+pub mod manifests;
+pub mod output;
+pub mod sample_site;

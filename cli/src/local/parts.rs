@@ -1,0 +1,111 @@
+//! What works in the background: the pipeline of all roles, and the engine.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::memory::MemoryBus;
+use events::{Bus, Clock, ConsumerMetrics, Role};
+use operator::{Engine, EngineHandle, EngineOptions, OperatorMetrics};
+use prometheus_client::registry::Registry;
+use service::Check;
+use store::blobs::{self, BlobLocation, Spool};
+use store::catalog::Catalog;
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use worker::fetch::{AllowedAddresses, Fetcher};
+use worker::{Pipeline, PipelineError, PipelineOptions, Setback, Tools};
+
+use super::{DRAIN, LocalError, LocalOptions};
+
+const CONNECTIONS: u32 = 20;
+/// How long the database may take to answer the first time.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How many events each role handles at a time.
+const CONCURRENCY: usize = 16;
+
+/// The running parts. Dropped, they end at once, as in a crash.
+pub(super) struct Parts {
+    engine: Engine,
+    pipeline: JoinSet<Result<(), PipelineError>>,
+    stop: CancellationToken,
+    setbacks: broadcast::Receiver<Setback>,
+    /// Runs that the last process left unfinished.
+    pub(super) resumed_runs: usize,
+}
+
+/// Where blobs are kept.
+pub(super) fn blob_dir(options: &LocalOptions) -> PathBuf {
+    options.data_dir.join("blobs")
+}
+
+impl Parts {
+    /// Brings the catalog up to date and starts everything but the beat.
+    pub(super) async fn start(
+        options: &LocalOptions,
+        database_url: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, LocalError> {
+        let catalog = Catalog::connect(database_url, CONNECTIONS, CONNECT_WITHIN).await?;
+        catalog.migrate().await?;
+        // The bus of the last process is gone with all that was on it.
+        let resumed_runs = catalog.restart_active_runs(clock.now()).await?;
+        let tools = Tools {
+            catalog: catalog.clone(),
+            blobs: blobs::connect(&BlobLocation::Directory(blob_dir(options))).await?,
+            fetcher: Fetcher::new(AllowedAddresses::with_networks(options.allowed_networks.clone()))?,
+            spool: Spool::open(options.data_dir.join("spool")).await?,
+            clock: clock.clone(),
+        };
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::default());
+        let pipeline_options =
+            PipelineOptions { roles: Role::ALL.to_vec(), concurrency: CONCURRENCY, drain: DRAIN };
+        // Nobody asks this process for its figures.
+        let mut registry = Registry::default();
+        let metrics = ConsumerMetrics::register(&mut registry);
+        let pipeline = Pipeline::new(&pipeline_options, &tools, &bus, &metrics)?;
+        let stop = CancellationToken::new();
+        let setbacks = pipeline.listen();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pipeline.run(stop.clone()));
+        let metrics = OperatorMetrics::register(&mut registry);
+        let engine_options = EngineOptions { catalog, bus, clock, metrics, check: Check::default() };
+        let engine = Engine::start_without_beat(engine_options, &stop).await?;
+        Ok(Self { engine, pipeline: tasks, stop, setbacks, resumed_runs })
+    }
+
+    /// How others reach the engine.
+    pub(super) fn engine(&self) -> EngineHandle {
+        self.engine.handle()
+    }
+
+    /// The setbacks of all runs, for the one who tells of them.
+    pub(super) fn setbacks(&self) -> broadcast::Receiver<Setback> {
+        self.setbacks.resubscribe()
+    }
+
+    /// Lets due times fire.
+    pub(super) fn start_beat(&mut self) {
+        self.engine.start_beat();
+    }
+
+    /// Waits until a part ends by itself, and says why.
+    pub(super) async fn failed(&mut self) -> LocalError {
+        tokio::select! {
+            () = self.engine.ended() => LocalError::EngineEnded,
+            Some(ended) = self.pipeline.join_next() => match ended {
+                Ok(Err(error)) => error.into(),
+                Ok(Ok(())) => LocalError::EngineEnded,
+                Err(error) => PipelineError::Ended(error).into(),
+            },
+        }
+    }
+
+    /// Ends all parts; handlers finish what is under way.
+    pub(super) async fn stop(mut self) {
+        self.stop.cancel();
+        while self.pipeline.join_next().await.is_some() {}
+        self.engine.stopped().await;
+    }
+}

@@ -1,0 +1,288 @@
+//! What is told while the parts work, and when it is enough.
+
+use std::time::Duration;
+
+use crds::conditions::reasons;
+use events::error_chain;
+use operator::{EngineHandle, Reconciler, RunEvent};
+use store::catalog::{CatalogError, RequestedRun, RunReport};
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
+use worker::Setback;
+
+use super::objects::{Applied, Objects};
+use super::parts::{Parts, blob_dir};
+use super::runs::{self, Happening};
+use super::{Goal, LocalError, LocalOptions, Outcome};
+use crate::manifests::{ManifestWatcher, Manifests, ManifestsError, Problem};
+use crate::output::{Notice, Printer, RunRow, RunWait, Started, SubscriptionName, Summary};
+
+/// How long to wait for a catalog that failed.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// How many events of runs are told together.
+const EVENTS_AT_ONCE: usize = 512;
+
+pub(super) struct Session<'a> {
+    options: &'a LocalOptions,
+    engine: EngineHandle,
+    printer: Printer,
+    watcher: ManifestWatcher,
+    objects: Objects,
+    runs: broadcast::Receiver<RunEvent>,
+    setbacks: broadcast::Receiver<Setback>,
+    /// Of the last reading of the manifests.
+    applied: Vec<Applied>,
+}
+
+/// The runs that `--once` waits for.
+#[derive(Default)]
+struct OnceRuns {
+    waiting: Vec<Uuid>,
+    rows: Vec<RunRow>,
+}
+
+impl<'a> Session<'a> {
+    /// Tells where everything is and brings the manifests into force.
+    pub(super) async fn start(
+        options: &'a LocalOptions,
+        psql_command: Option<String>,
+        parts: &Parts,
+        printer: &Printer,
+    ) -> Result<Self, LocalError> {
+        let engine = parts.engine();
+        let started = Started {
+            goal: options.goal.name(),
+            manifests: options.manifests.display().to_string(),
+            data_dir: options.data_dir.display().to_string(),
+            blob_dir: blob_dir(options).display().to_string(),
+            psql_command,
+            sample_site: options.sample_site.clone(),
+            resumed_runs: parts.resumed_runs,
+        };
+        printer.print(&Notice::Started(started)).await?;
+        let follows_schedule = options.goal != Goal::Once;
+        let objects = Objects::new(Reconciler { engine: engine.clone() }, printer.clone(), follows_schedule);
+        let mut session = Self {
+            options,
+            printer: printer.clone(),
+            // Before the first reading, so that no change falls between.
+            watcher: ManifestWatcher::start(&options.manifests)?,
+            objects,
+            runs: engine.listen(),
+            setbacks: parts.setbacks(),
+            applied: Vec::new(),
+            engine,
+        };
+        session.sync().await?;
+        Ok(session)
+    }
+
+    /// Tells what happens until the goal is reached, or cannot be any more.
+    pub(super) async fn run(&mut self) -> Result<Outcome, LocalError> {
+        match self.options.goal {
+            Goal::None => self.follow(None).await,
+            Goal::Change(within) => self.follow(Some(Instant::now() + within)).await,
+            Goal::Once => self.run_once().await,
+        }
+    }
+
+    /// With a deadline, until a document changed.
+    async fn follow(&mut self, deadline: Option<Instant>) -> Result<Outcome, LocalError> {
+        loop {
+            tokio::select! {
+                event = self.runs.recv() => {
+                    let ended = self.tell_runs(event).await?;
+                    let has_change = ended.iter().flat_map(|run| &run.artifacts).any(|document| document.is_a_change());
+                    if deadline.is_some() && has_change {
+                        return Ok(Outcome::Reached);
+                    }
+                }
+                setback = self.setbacks.recv() => self.tell_setback(setback).await?,
+                () = self.watcher.changed() => self.sync().await?,
+                () = until(deadline) => return Ok(Outcome::Missed),
+            }
+        }
+    }
+
+    async fn run_once(&mut self) -> Result<Outcome, LocalError> {
+        let mut once = OnceRuns::default();
+        for applied in std::mem::take(&mut self.applied) {
+            self.request(applied, &mut once).await?;
+        }
+        while !once.waiting.is_empty() {
+            let ended = tokio::select! {
+                event = self.runs.recv() => self.tell_runs(event).await?,
+                setback = self.setbacks.recv() => {
+                    self.tell_setback(setback).await?;
+                    continue;
+                }
+                // An event may have been missed; the catalog knows.
+                () = sleep(TRY_AGAIN) => self.look_up(&once.waiting).await,
+            };
+            for run in ended {
+                if let Some(place) = once.waiting.iter().position(|id| run.run_id == Some(*id)) {
+                    once.waiting.swap_remove(place);
+                    once.rows.push(run);
+                }
+            }
+        }
+        once.rows.sort_by_key(|run| run.subscription.to_string());
+        let failed = once.rows.iter().filter(|run| run.phase == "Failed").count();
+        let problems = self.objects.problem_count();
+        self.printer.print(&Notice::Summary(Summary { runs: once.rows, failed, problems })).await?;
+        Ok(if failed + problems == 0 { Outcome::Reached } else { Outcome::Missed })
+    }
+
+    /// Makes the run of a subscription, or the row that says why there is none.
+    async fn request(&mut self, applied: Applied, once: &mut OnceRuns) -> Result<(), LocalError> {
+        let Applied { name, uid, verdict } = applied;
+        let row = |phase, reason: &str, message| RunRow {
+            subscription: name,
+            run_id: None,
+            phase,
+            reason: reason.to_owned(),
+            message: Some(message),
+            trace_id: None,
+            artifacts: Vec::new(),
+        };
+        match verdict.catalog_id {
+            Some(_) if verdict.reason == reasons::SUSPENDED => {
+                let message = "it or its source is suspended".to_owned();
+                once.rows.push(row("Skipped", verdict.reason, message));
+            }
+            Some(subscription_id) if verdict.ready => {
+                let token = format!("once-{}", Uuid::new_v4());
+                let request = RequestedRun { subscription_id, subscription_uid: uid, token };
+                match self.engine.request_run(&request).await? {
+                    Some(run) => once.waiting.push(run.run_id),
+                    None => {
+                        let message = "it was deleted a moment ago".to_owned();
+                        once.rows.push(row("Skipped", "Deleted", message));
+                    }
+                }
+            }
+            _ => once.rows.push(row("Failed", verdict.reason, verdict.message)),
+        }
+        Ok(())
+    }
+
+    /// Tells an event of a run, with those that came together with it; returns the runs that ended.
+    async fn tell_runs(&mut self, first: Result<RunEvent, RecvError>) -> Result<Vec<RunRow>, LocalError> {
+        let mut events = Vec::new();
+        match first {
+            Ok(event) => events.push(event),
+            Err(RecvError::Lagged(count)) => self.printer.print(&Notice::Missed { count }).await?,
+            // The sender lives in our handle of the engine.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+        while events.len() < EVENTS_AT_ONCE
+            && let Ok(event) = self.runs.try_recv()
+        {
+            events.push(event);
+        }
+        let mut ended = Vec::new();
+        for happening in runs::group(events) {
+            let notice = match happening {
+                Happening::Started(run) => {
+                    Notice::RunStarted(runs::start(&run, self.name_of(run.subscription_id).await))
+                }
+                Happening::Skipped(skipped) => {
+                    let name = self.name_of(skipped.first.subscription_id).await;
+                    Notice::RunSkipped(skipped.to_notice(name))
+                }
+                Happening::Ended(report) => {
+                    let row = self.row(&report).await;
+                    ended.push(row.clone());
+                    Notice::RunEnded(row)
+                }
+            };
+            self.printer.print(&notice).await?;
+        }
+        Ok(ended)
+    }
+
+    async fn look_up(&self, waiting: &[Uuid]) -> Vec<RunRow> {
+        let mut rows = Vec::new();
+        for report in patiently(async || self.engine.catalog.ended_runs(waiting).await).await {
+            rows.push(self.row(&report).await);
+        }
+        rows
+    }
+
+    async fn row(&self, report: &RunReport) -> RunRow {
+        patiently(async || runs::row(&self.engine.catalog, report).await).await
+    }
+
+    async fn name_of(&mut self, subscription_id: i64) -> SubscriptionName {
+        patiently(async || self.objects.name_of(subscription_id).await).await
+    }
+
+    async fn tell_setback(&mut self, setback: Result<Setback, RecvError>) -> Result<(), LocalError> {
+        let notice = match setback {
+            Ok(Setback { run_id, subscription_id, reason, message, retry_at }) => {
+                let subscription = self.name_of(subscription_id).await;
+                Notice::RunWaiting(RunWait { subscription, run_id, reason, message, retry_at })
+            }
+            Err(RecvError::Lagged(count)) => Notice::Missed { count },
+            // The pipeline has ended, which others notice.
+            Err(RecvError::Closed) => std::future::pending().await,
+        };
+        self.printer.print(&notice).await?;
+        Ok(())
+    }
+
+    /// Brings the manifests into force, however long the catalog takes to be there.
+    async fn sync(&mut self) -> Result<(), LocalError> {
+        loop {
+            let manifests = read(&self.options.manifests).await;
+            match self.objects.sync(&manifests).await {
+                Ok(applied) => {
+                    self.applied = applied;
+                    return Ok(());
+                }
+                Err(error @ (LocalError::Reconcile(_) | LocalError::Catalog(_))) => {
+                    let error = error_chain(&error);
+                    tracing::warn!(error, "the manifests could not be brought into force; trying again");
+                }
+                Err(error) => return Err(error),
+            }
+            sleep(TRY_AGAIN).await;
+        }
+    }
+}
+
+/// The manifests; that they cannot be read at all, where they could before, is a problem like others.
+async fn read(path: &std::path::Path) -> Manifests {
+    match Manifests::load(path).await {
+        Ok(manifests) => manifests,
+        Err(error) => {
+            let message = match &error {
+                ManifestsError::Read { source, .. } => format!("cannot be read: {source}"),
+                ManifestsError::Watch { .. } => error.to_string(),
+            };
+            let problem = Problem { file: path.to_owned(), line: 1, message };
+            Manifests { problems: vec![problem], ..Manifests::default() }
+        }
+    }
+}
+
+/// Asks the catalog until it answers: a database that is away for a while ends nothing.
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, CatalogError>) -> T {
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => {
+                tracing::warn!(error = error_chain(&error), "the catalog did not answer; trying again")
+            }
+        }
+        sleep(TRY_AGAIN).await;
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

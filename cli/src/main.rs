@@ -1,0 +1,175 @@
+//! `tipstaff`: flags and start-up; the library does the work.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use cli::demo::{self, DemoOptions};
+use cli::local::{self, Goal, LocalOptions, Outcome};
+use cli::output::OutputFormat;
+use events::error_chain;
+use ipnet::IpNet;
+use service::{LogFormat, init_logging, shutdown_on_signal};
+use store::private_postgres::default_data_dir;
+use worker::fetch::install_crypto_provider;
+
+/// How a process ends that was interrupted before it reached its goal, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// Watches published sources on a schedule and keeps every version with its evidence.
+#[derive(Parser)]
+#[command(name = "tipstaff", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run Sources and Subscriptions from manifest files, without a cluster
+    Local(LocalArguments),
+    /// See it work: watch a small built-in site whose pages change now and then
+    Demo(DemoArguments),
+    /// Print the version
+    Version,
+}
+
+#[derive(Args)]
+struct LocalArguments {
+    /// A manifest file, or a directory of them; changes take effect while it runs
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    manifests: PathBuf,
+    /// Run every subscription once, print a table, and exit: with 1 if a run failed or a manifest has a problem
+    #[arg(long, conflicts_with = "until_changed")]
+    once: bool,
+    /// An address range that is closed by default (private, loopback …) and may be fetched from; may be repeated
+    #[arg(long = "allow-cidr", value_name = "CIDR", env = "TIPSTAFF_ALLOW_CIDRS", value_delimiter = ',')]
+    allow_cidrs: Vec<IpNet>,
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+#[derive(Args)]
+struct DemoArguments {
+    /// How often the site changes, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    interval: u64,
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+#[derive(Args)]
+struct CommonArguments {
+    /// Where everything is kept; by default below /var/lib (root) or ~/.local/state
+    #[arg(long, value_name = "DIR", env = "TIPSTAFF_DATA_DIR")]
+    data: Option<PathBuf>,
+    /// Keep the catalog in this database instead of a private one
+    #[arg(long, value_name = "URL", env = "TIPSTAFF_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// Exit when a document was stored that differs from an earlier one; with 1 if none came within this many minutes
+    #[arg(long, value_name = "MINUTES", num_args = 0..=1, require_equals = true, default_missing_value = "10", value_parser = clap::value_parser!(u64).range(1..=1440))]
+    until_changed: Option<u64>,
+    /// How events are told
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    /// A readable line an event
+    Text,
+    /// A JSON object an event
+    Json,
+}
+
+impl From<Output> for OutputFormat {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Text => OutputFormat::Text,
+            Output::Json => OutputFormat::Json,
+        }
+    }
+}
+
+impl CommonArguments {
+    fn goal(&self) -> Goal {
+        self.until_changed.map_or(Goal::None, |minutes| Goal::Change(Duration::from_secs(60 * minutes)))
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    init_logging(LogFormat::Text, "warn");
+    install_crypto_provider();
+    let ended = match arguments.command {
+        Command::Local(arguments) => run_local(arguments).await,
+        Command::Demo(arguments) => run_demo(arguments).await,
+        Command::Version => {
+            let _ = writeln!(std::io::stdout(), "tipstaff {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+    };
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error_chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn complain(problem: &str) {
+    // Where standard error is closed, the exit code has to do.
+    let _ = writeln!(std::io::stderr(), "tipstaff: {problem}");
+}
+
+async fn run_local(arguments: LocalArguments) -> Result<ExitCode, events::BoxError> {
+    let goal = if arguments.once { Goal::Once } else { arguments.common.goal() };
+    let options = LocalOptions {
+        manifests: arguments.manifests,
+        data_dir: match arguments.common.data {
+            Some(directory) => directory,
+            None => default_data_dir()?,
+        },
+        database_url: arguments.common.database_url,
+        allowed_networks: arguments.allow_cidrs,
+        output: arguments.common.output.into(),
+        goal,
+        sample_site: None,
+    };
+    Ok(exit_code(local::run(options, shutdown_on_signal()?).await?, goal))
+}
+
+async fn run_demo(arguments: DemoArguments) -> Result<ExitCode, events::BoxError> {
+    let goal = arguments.common.goal();
+    let options = DemoOptions {
+        data_dir: match arguments.common.data {
+            Some(directory) => directory,
+            None => default_data_dir()?.join("demo"),
+        },
+        interval: Duration::from_secs(arguments.interval),
+        database_url: arguments.common.database_url,
+        output: arguments.common.output.into(),
+        goal,
+    };
+    Ok(exit_code(demo::run(options, shutdown_on_signal()?).await?, goal))
+}
+
+fn exit_code(outcome: Outcome, goal: Goal) -> ExitCode {
+    match outcome {
+        Outcome::Reached => ExitCode::SUCCESS,
+        Outcome::Missed => {
+            if let Goal::Change(within) = goal {
+                let minutes = within.as_secs() / 60;
+                complain(&format!("no document changed within {minutes} minutes"));
+            }
+            ExitCode::FAILURE
+        }
+        // Where it goes on until it is stopped, that is its regular end.
+        Outcome::Stopped if goal == Goal::None => ExitCode::SUCCESS,
+        Outcome::Stopped => ExitCode::from(INTERRUPTED),
+    }
+}
