@@ -52,7 +52,10 @@ create table runs (
     check ((phase in ('Pending', 'Running')) = (finished_at is null))
 );
 create index runs_active on runs (subscription_id) where finished_at is null;
-create index runs_latest on runs (subscription_id, created_at desc);
+-- Skips can be many more than runs: what a status shows is found without them.
+create index runs_latest on runs (subscription_id, created_at desc) where phase <> 'Skipped';
+create index runs_scheduled on runs (subscription_id, scheduled_for desc)
+    where trigger = 'Schedule' and phase <> 'Skipped';
 create index runs_changed on runs (subscription_id, finished_at desc) where changed;
 
 -- One row per URL that a run has to bring in: the run ends when none is pending.

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     sync::{Arc, mpsc},
+    time::Instant,
 };
 
 use crate::{BoxError, Topic};
@@ -58,6 +59,8 @@ pub struct Received {
 pub struct Revocation {
     /// The partitions.
     pub partitions: Vec<Partition>,
+    /// When the bus will wait no longer: from then on the partitions may be anybody's, also this consumer's again.
+    pub release_by: Instant,
     /// Dropping the sender wakes the bus, which commits what was stored and gives the partitions back.
     pub(crate) _release: mpsc::Sender<()>,
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use tokio::{
     task::{Id, JoinError, JoinSet},
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
@@ -16,6 +16,9 @@ use crate::{
     metrics::{Outcome, OutcomeLabels, TopicLabels},
 };
 
+/// How long leaving the group may take: with the brokers away it would take as long as their session.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
 /// Bounds of a consumer loop.
 #[derive(Clone, Debug)]
 pub struct ConsumerLoopOptions {
@@ -25,7 +28,7 @@ pub struct ConsumerLoopOptions {
     pub concurrency: usize,
     /// How many events may wait here behind others of their key.
     pub waiting: usize,
-    /// How long running handlers get to finish when the process ends or partitions are taken away.
+    /// How long running handlers get to finish when the process ends.
     pub drain: Duration,
 }
 
@@ -114,7 +117,10 @@ impl ConsumerLoop {
             }
         };
         shutdown_drain(&mut state).await;
-        let closed = state.consumer.close().await;
+        let closed = timeout(CLOSE_WITHIN, state.consumer.close()).await.unwrap_or_else(|_| {
+            warn!("the last offsets could not be committed in time; their events come again");
+            Ok(())
+        });
         failure.map_or(closed, Err)
     }
 }
@@ -199,7 +205,8 @@ impl LoopState {
     fn revoke(&mut self, revocation: Revocation) {
         self.lanes.retain(|received| !revocation.partitions.contains(&received.partition));
         let is_running = self.is_running(&revocation.partitions);
-        self.revoking = Some((revocation, Instant::now() + self.drain));
+        let deadline = Instant::from_std(revocation.release_by);
+        self.revoking = Some((revocation, deadline));
         if !is_running {
             self.release_revoked();
         }
@@ -262,7 +269,7 @@ impl Job {
             match handling {
                 Some(Ok(Ok(emitted))) => self.publish(record, &emitted).await,
                 Some(Ok(Err(error))) => self.set_back(record, &event, error).await,
-                Some(Err(join_error)) => self.dead_letter(record, &HandlerEnded(join_error)).await,
+                Some(Err(join_error)) => self.dead_event(record, &event, &HandlerEnded(join_error)).await,
                 None => Finish::Interrupted,
             }
         }
@@ -302,7 +309,22 @@ impl Job {
                     .await;
                 self.count(record, Outcome::GivenUp, finish)
             }
-            HandlerError::Poison(error) => self.dead_letter(record, &error).await,
+            HandlerError::Poison(error) => self.dead_event(record, event, &error).await,
+        }
+    }
+
+    /// An event that goes to the dead letters fails its document too: nobody else would end its run.
+    async fn dead_event(
+        &self,
+        record: &Record,
+        event: &Event,
+        error: &(dyn std::error::Error + Sync),
+    ) -> Finish {
+        let message = error_chain(error);
+        let give_up = || self.setbacks.give_up(event, "HandlerFailed", &message);
+        match self.until_done("a failure was not recorded", give_up).await {
+            Finish::Done => self.dead_letter(record, error).await,
+            Finish::Interrupted => Finish::Interrupted,
         }
     }
 

@@ -4,6 +4,7 @@ mod consumer;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::{PoisonError, RwLock},
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use rdkafka::{
 };
 
 use tokio::time::sleep;
+use tracing::warn;
 
 use crate::{Bus, BusError, Consumer, Record, Topic};
 
@@ -46,7 +48,8 @@ pub struct KafkaOptions {
 /// The bus on a Kafka cluster.
 pub struct KafkaBus {
     options: KafkaOptions,
-    producer: FutureProducer,
+    /// Made anew after an error that ends a producer for good.
+    producer: RwLock<FutureProducer>,
 }
 
 impl KafkaBus {
@@ -55,15 +58,27 @@ impl KafkaBus {
     /// # Errors
     /// When a property is unknown or has a value that it cannot have.
     pub fn new(options: KafkaOptions) -> Result<Self, BusError> {
-        let mut config = client_config(&options);
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("compression.type", "zstd")
-            .set("linger.ms", "2")
-            .set("message.timeout.ms", ACKNOWLEDGE_WITHIN.as_millis().to_string());
-        let producer = with_properties(config, &options).create().map_err(configuration)?;
+        let producer = RwLock::new(producer(&options)?);
         Ok(Self { options, producer })
+    }
+
+    fn producer(&self) -> FutureProducer {
+        // The lock guards one value, which is whole at any moment.
+        self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An idempotent producer that lost track of its sequence, after a broker lost data, never works again.
+    fn replace_if_fatal(&self, error: &BusError) {
+        let BusError::Publish { source, .. } = error else { return };
+        let code = source.downcast_ref::<KafkaError>().and_then(KafkaError::rdkafka_error_code);
+        if code != Some(RDKafkaErrorCode::Fatal) {
+            return;
+        }
+        warn!(%error, "the Kafka producer failed for good and is made anew");
+        match producer(&self.options) {
+            Ok(new) => *self.producer.write().unwrap_or_else(PoisonError::into_inner) = new,
+            Err(error) => warn!(%error, "the Kafka producer could not be made anew"),
+        }
     }
 
     fn topic(&self, name: &str) -> String {
@@ -71,7 +86,7 @@ impl KafkaBus {
     }
 
     /// Hands a record to the client, in the order of the calls.
-    fn enqueue(&self, record: &Record) -> Result<DeliveryFuture, KafkaError> {
+    fn enqueue(&self, producer: &FutureProducer, record: &Record) -> Result<DeliveryFuture, KafkaError> {
         let topic = self.topic(&record.topic);
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in &record.headers {
@@ -81,32 +96,14 @@ impl KafkaBus {
         if let Some(key) = &record.key {
             message = message.key(key);
         }
-        self.producer.send_result(message).map_err(|(error, _)| error)
+        producer.send_result(message).map_err(|(error, _)| error)
     }
 
-    async fn missing_topics(&self) -> Result<Vec<String>, BusError> {
-        let producer = self.producer.clone();
-        let metadata =
-            tokio::task::spawn_blocking(move || producer.client().fetch_metadata(None, ACKNOWLEDGE_WITHIN))
-                .await
-                .map_err(|error| BusError::Topics(error.into()))?
-                .map_err(|error| BusError::Topics(error.into()))?;
-        let wanted =
-            Topic::ALL.into_iter().flat_map(|topic| [topic.name().to_owned(), topic.dead_letter_name()]);
-        Ok(wanted
-            .map(|name| self.topic(&name))
-            .filter(|name| !metadata.topics().iter().any(|topic| topic.name() == name))
-            .collect())
-    }
-}
-
-#[async_trait]
-impl Bus for KafkaBus {
-    async fn publish(&self, records: &[Record]) -> Result<(), BusError> {
+    async fn publish_with(&self, producer: &FutureProducer, records: &[Record]) -> Result<(), BusError> {
         let mut deliveries = VecDeque::with_capacity(records.len().min(IN_FLIGHT));
         for record in records {
             let delivery = loop {
-                match self.enqueue(record) {
+                match self.enqueue(producer, record) {
                     Ok(delivery) => break delivery,
                     Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                         match deliveries.pop_front() {
@@ -129,6 +126,29 @@ impl Bus for KafkaBus {
             acknowledged(topic, delivery).await?;
         }
         Ok(())
+    }
+
+    async fn missing_topics(&self) -> Result<Vec<String>, BusError> {
+        let producer = self.producer();
+        let metadata =
+            tokio::task::spawn_blocking(move || producer.client().fetch_metadata(None, ACKNOWLEDGE_WITHIN))
+                .await
+                .map_err(|error| BusError::Topics(error.into()))?
+                .map_err(|error| BusError::Topics(error.into()))?;
+        let wanted =
+            Topic::ALL.into_iter().flat_map(|topic| [topic.name().to_owned(), topic.dead_letter_name()]);
+        Ok(wanted
+            .map(|name| self.topic(&name))
+            .filter(|name| !metadata.topics().iter().any(|topic| topic.name() == name))
+            .collect())
+    }
+}
+
+#[async_trait]
+impl Bus for KafkaBus {
+    async fn publish(&self, records: &[Record]) -> Result<(), BusError> {
+        let published = self.publish_with(&self.producer(), records).await;
+        published.inspect_err(|error| self.replace_if_fatal(error))
     }
 
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, BusError> {
@@ -201,6 +221,17 @@ fn publish_error(topic: &str, error: KafkaError) -> BusError {
 struct TopicError {
     topic: String,
     source: RDKafkaErrorCode,
+}
+
+fn producer(options: &KafkaOptions) -> Result<FutureProducer, BusError> {
+    let mut config = client_config(options);
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", "zstd")
+        .set("linger.ms", "2")
+        .set("message.timeout.ms", ACKNOWLEDGE_WITHIN.as_millis().to_string());
+    with_properties(config, options).create().map_err(configuration)
 }
 
 fn client_config(options: &KafkaOptions) -> ClientConfig {

@@ -157,6 +157,12 @@ impl Beat {
         }
         let uids: Vec<Uuid> = due.iter().map(|due| due.uid).collect();
         self.publish_next(&uids);
+        if fired.len() < runs.len() {
+            // Some were accounted for already, or follow from a spec that is no longer in force: what is in memory is
+            // not what the catalog has.
+            debug!(due = runs.len(), fired = fired.len(), "the beat's memory is refreshed from the catalog");
+            self.load().await?;
+        }
         self.note(&fired, self.clock.now());
         Ok(())
     }

@@ -132,8 +132,11 @@ impl Reconciler {
     pub async fn apply_subscription(&self, subscription: &Subscription) -> Result<Verdict, ReconcileError> {
         let valid = match validate_subscription(subscription) {
             Ok(valid) => valid,
-            // What was valid before stays in force: nothing is missed for a slip of the pen.
-            Err(violations) => return Ok(Verdict::invalid(&violations)),
+            Err(violations) => {
+                // What was valid before stays in force, and is shown: nothing is missed for a slip of the pen.
+                let catalog_id = self.engine.catalog.subscription_id(object_uid(subscription)?).await?;
+                return Ok(Verdict { catalog_id, ..Verdict::invalid(&violations) });
+            }
         };
         let key = object_key(subscription)?;
         let Some(source_id) = self.engine.catalog.source_id(&key.namespace, &valid.source_name).await? else {

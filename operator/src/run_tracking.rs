@@ -7,7 +7,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use events::error_chain;
 use store::catalog::{Catalog, CatalogError, FiredRun, RunReport};
-use tokio::sync::{broadcast, mpsc};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -43,9 +46,11 @@ impl RunTrackerHandle {
             // Without listeners there is nobody to tell.
             let _ = self.events.send(RunEvent::Fired(run.clone()));
         }
-        let active = runs.iter().filter(|run| run.skip.is_none()).map(|run| run.run_id).collect();
-        // The tracker ends with its process only.
-        let _ = self.fired.send(active);
+        let active: Vec<Uuid> = runs.iter().filter(|run| run.skip.is_none()).map(|run| run.run_id).collect();
+        if !active.is_empty() {
+            // The tracker ends with its process only.
+            let _ = self.fired.send(active);
+        }
     }
 
     pub(crate) fn listen(&self) -> broadcast::Receiver<RunEvent> {
@@ -76,23 +81,29 @@ impl RunTracker {
 
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut backoff = Backoff::new();
-        let mut wait = LOOK_AGAIN;
+        // Kept over the loop's turns: new runs must not put the next look off.
+        let mut next_look = Instant::now();
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 fired = self.fired.recv() => match fired {
-                    Some(runs) => self.active.extend(runs),
+                    Some(runs) => {
+                        if self.active.is_empty() {
+                            next_look = Instant::now() + LOOK_AGAIN;
+                        }
+                        self.active.extend(runs);
+                    }
                     None => return,
                 },
-                () = tokio::time::sleep(wait), if !self.active.is_empty() => match self.look().await {
+                () = sleep_until(next_look), if !self.active.is_empty() => match self.look().await {
                     Ok(()) => {
                         backoff.reset();
-                        wait = LOOK_AGAIN;
+                        next_look = Instant::now() + LOOK_AGAIN;
                     }
                     Err(error) => {
                         warn!(error = error_chain(&error), "active runs could not be looked at; trying again");
-                        wait = backoff.after_failure();
+                        next_look = Instant::now() + backoff.after_failure();
                     }
                 },
             }

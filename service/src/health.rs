@@ -93,9 +93,18 @@ impl HealthServer {
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
             .with_state(self.state);
-        let serving = axum::serve(self.listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
-        if let Err(error) = serving.into_future().await {
-            error!(%error, "probes and metrics are no longer served");
+        let serving =
+            axum::serve(self.listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let patience = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(ANSWER_WITHIN).await;
+        };
+        tokio::select! {
+            // A client that never ends its request keeps no process.
+            () = patience => {}
+            served = serving.into_future() => if let Err(error) = served {
+                error!(%error, "probes and metrics are no longer served");
+            },
         }
     }
 }

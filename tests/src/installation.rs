@@ -88,6 +88,7 @@ impl Installation {
             folder: tempfile::tempdir().unwrap(),
             started: AtomicUsize::new(0),
         };
+        installation.apply(include_str!("permissions.yaml")).await;
         let migrate = installation.start("tipstaff-operator", &["migrate"], &[]);
         assert!(migrate.wait().await.success());
         installation
@@ -126,7 +127,9 @@ impl Installation {
             ("RUST_LOG", "info,operator=debug,events=debug".to_owned()),
         ];
         if self.stack.service(Part::KubeApiserver).is_ok() {
-            all.push(("KUBECONFIG", self.stack.kubeconfig_path().unwrap().display().to_string()));
+            // The operator has the permissions that it is documented to need, and no others.
+            let kubeconfig = self.stack.kubeconfig_for("tipstaff-operator", &[]).unwrap();
+            all.push(("KUBECONFIG", kubeconfig.display().to_string()));
         }
         if self.stack.service(Part::Kafka).is_ok() {
             all.push(("KAFKA_BROKERS", self.stack.kafka_brokers().unwrap()));

@@ -45,6 +45,9 @@ impl Handler for Crawl {
         if !work.is_pending {
             return Ok(Vec::new());
         }
+        if work.source.suspend {
+            return Err(permanent("SourceSuspended", "spec.suspend of the source is true"));
+        }
         let request = fetch_request(&crawl, &work.source)?;
         let fetched = self.tools.fetcher.get(&request, &self.tools.spool).await.map_err(fetch_failed)?;
         let blob_uri = self.store_body(crawl.source_id, &fetched).await?;
@@ -92,8 +95,11 @@ impl Crawl {
 fn fetch_request(crawl: &CrawlUrl, source: &SourceSettings) -> Result<FetchRequest, HandlerError> {
     let url: Url = crawl.url.parse().map_err(|error| permanent("InvalidUrl", error))?;
     let invalid = |error: &dyn std::fmt::Display| permanent("InvalidHeader", error.to_string());
-    let mut headers = Vec::with_capacity(source.headers.len());
-    for header in &source.headers {
+    // The source may have moved since this was asked for: its headers are for the place it has now.
+    let base_url: Url = source.base_url.parse().map_err(|error| permanent("InvalidUrl", error))?;
+    let own_headers = if url.origin() == base_url.origin() { source.headers.as_slice() } else { &[] };
+    let mut headers = Vec::with_capacity(own_headers.len());
+    for header in own_headers {
         let name: HeaderName =
             header.name.parse().map_err(|error: http::header::InvalidHeaderName| invalid(&error))?;
         let value = match &header.value {

@@ -33,6 +33,9 @@ impl Handler for Schedule {
         if !matches!(plan.phase, RunPhase::Pending | RunPhase::Running) {
             return Ok(Vec::new());
         }
+        if plan.source.suspend {
+            return Err(permanent("SourceSuspended", "spec.suspend of the source is true"));
+        }
         let url: Url = plan.source.base_url.parse().map_err(|error| permanent("InvalidUrl", error))?;
         let now = self.tools.clock.now();
         let urls = [url.to_string()];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use events::{BoxError, Clock, CrawlUrl, Event, Payload, Setbacks, SubscriptionScheduled};
+use events::{BoxError, Clock, CrawlUrl, Event, Payload, Setbacks};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use store::catalog::Catalog;
@@ -78,18 +78,13 @@ impl Setbacks for CatalogSetbacks {
 
     async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<(), BoxError> {
         let now = self.clock.now();
-        match event.job_type.as_str() {
-            CrawlUrl::JOB_TYPE => {
-                let crawl: CrawlUrl = event.payload()?;
-                self.catalog.fail_document(crawl.run_id, &crawl.url, reason, message, now).await?;
-            }
-            SubscriptionScheduled::JOB_TYPE => {
-                let OfRun { run_id, .. } = serde_json::from_slice(&event.payload)?;
-                self.catalog.fail_run(run_id, reason, message, now).await?;
-            }
-            other => {
-                tracing::warn!(job_type = other, reason, message, "an event without a document was given up")
-            }
+        let crawl = (event.job_type == CrawlUrl::JOB_TYPE).then(|| event.payload::<CrawlUrl>());
+        if let Some(Ok(crawl)) = crawl {
+            self.catalog.fail_document(crawl.run_id, &crawl.url, reason, message, now).await?;
+        } else if let Ok(OfRun { run_id, .. }) = serde_json::from_slice(&event.payload) {
+            self.catalog.fail_run(run_id, reason, message, now).await?;
+        } else {
+            tracing::warn!(job_type = event.job_type, reason, message, "an event without a run was given up");
         }
         Ok(())
     }
@@ -107,6 +102,8 @@ fn backoff(event: &Event) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use events::SubscriptionScheduled;
+
     use super::*;
 
     #[test]

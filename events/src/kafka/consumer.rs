@@ -9,7 +9,7 @@ use std::{
         mpsc as blocking,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -101,6 +101,10 @@ impl Consumer for KafkaConsumer {
         tokio::select! {
             biased;
             Some(revocation) = self.revocations.recv() => {
+                if revocation.release_by <= Instant::now() {
+                    // Nobody waits any more, and the partitions may be this consumer's again.
+                    return Ok(Signal::Revoked(Revocation { partitions: Vec::new(), ..revocation }));
+                }
                 // The polling thread waits in its callback, so nothing is added meanwhile.
                 while let Ok(Ok(received)) = self.records.try_recv() {
                     self.kept.push_back(received);
@@ -176,7 +180,9 @@ impl ConsumerContext for Context {
             return;
         }
         let (release, released) = blocking::channel();
-        let revocation = Revocation { partitions, _release: release };
+        // The loop gives up a little before this thread does, so that neither acts on a hand-over that is over.
+        let release_by = Instant::now() + self.deadline.mul_f64(0.8);
+        let revocation = Revocation { partitions, release_by, _release: release };
         if self.revoke.blocking_send(revocation).is_ok() {
             // Nothing is ever sent: the wait ends when the loop drops its end, or at the deadline.
             let _ = released.recv_timeout(self.deadline);

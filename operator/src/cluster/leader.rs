@@ -1,10 +1,19 @@
 //! Who leads, by a Lease.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
-use kube::Client;
-use kube_lease_manager::{LeaseManagerBuilder, LeaseManagerError};
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use events::error_chain;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
+use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tracing::warn;
 
 pub(super) struct LeaseOptions {
@@ -28,15 +37,16 @@ pub struct LeaseError {
 
 /// The lease, held.
 pub(super) struct Leadership {
+    options: LeaseOptions,
+    leases: Api<Lease>,
     holds: watch::Receiver<bool>,
-    manager: JoinHandle<Result<kube_lease_manager::LeaseManager, LeaseManagerError>>,
+    manager: JoinHandle<Result<LeaseManager, LeaseManagerError>>,
 }
 
 impl Leadership {
     /// Waits until this replica leads.
     pub(super) async fn acquire(client: Client, options: LeaseOptions) -> Result<Self, LeaseError> {
-        let failed =
-            |source| LeaseError { namespace: options.namespace.clone(), name: options.name.clone(), source };
+        let leases = Api::namespaced(client.clone(), &options.namespace);
         let duration = options.duration.as_secs().max(3);
         let manager = LeaseManagerBuilder::new(client, &options.name)
             .with_namespace(&options.namespace)
@@ -46,17 +56,25 @@ impl Leadership {
             .with_grace((duration / 3).max(1))
             .build()
             .await
-            .map_err(failed)?;
+            .map_err(|source| LeaseError {
+                namespace: options.namespace.clone(),
+                name: options.name.clone(),
+                source,
+            })?;
         let (mut holds, manager) = manager.watch().await;
         // The sender lives in the manager's task, which goes on until the channel is dropped.
         let _ = holds.wait_for(|holds| *holds).await;
-        Ok(Self { holds, manager })
+        Ok(Self { options, leases, holds, manager })
     }
 
-    /// Waits until the lease is another's.
+    /// Waits until the lease is another's, or may be: the manager says nothing while the API server is away.
     pub(super) async fn lost(&mut self) {
-        // An error means that the manager ended, and with it the lease.
-        let _ = self.holds.wait_for(|holds| !*holds).await;
+        let watched = watch_holder(&self.leases, &self.options);
+        tokio::select! {
+            // An error means that the manager ended, and with it the lease.
+            _ = self.holds.wait_for(|holds| !*holds) => {}
+            _ = watched => {}
+        }
     }
 
     /// Gives the lease back, so that another replica need not wait for it to expire.
@@ -64,9 +82,33 @@ impl Leadership {
         drop(self.holds);
         match timeout(Duration::from_secs(5), self.manager).await {
             Ok(Ok(Ok(_))) => {}
-            Ok(Ok(Err(error))) => warn!(%error, "the lease was not given back and has to expire"),
-            Ok(Err(error)) => warn!(%error, "the lease was not given back and has to expire"),
+            Ok(Ok(Err(error))) => {
+                warn!(error = error_chain(&error), "the lease was not given back and has to expire");
+            }
+            Ok(Err(error)) => {
+                warn!(error = error_chain(&error), "the lease was not given back and has to expire");
+            }
             Err(_) => warn!("the lease was not given back in time and has to expire"),
+        }
+    }
+}
+
+/// Looks who holds the lease; ends when it is another, or when that was not to be learnt for as long as a lease lasts.
+async fn watch_holder(leases: &Api<Lease>, options: &LeaseOptions) -> Option<Infallible> {
+    let look_every = (options.duration / 4).max(Duration::from_millis(500));
+    let mut held_at = Instant::now();
+    loop {
+        sleep(look_every).await;
+        match timeout(look_every, leases.get(&options.name)).await {
+            Ok(Ok(lease)) => {
+                let holder = lease.spec.and_then(|spec| spec.holder_identity);
+                if holder.as_deref() != Some(&options.identity) {
+                    return None;
+                }
+                held_at = Instant::now();
+            }
+            Ok(Err(_)) | Err(_) if held_at.elapsed() + look_every < options.duration => {}
+            Ok(Err(_)) | Err(_) => return None,
         }
     }
 }

@@ -110,9 +110,12 @@ impl Catalog {
         .await
         .map_err(failed("retire a source"))?;
         let id = sqlx::query_scalar(
-            "insert into sources (uid, namespace, name, generation, settings, created_at, updated_at)
+            // One who reads an older state of the object does not overwrite a newer one.
+            "insert into sources as o (uid, namespace, name, generation, settings, created_at, updated_at)
              values ($1, $2, $3, $4, $5, $6, $6)
-             on conflict (uid) do update set generation = excluded.generation, settings = excluded.settings,
+             on conflict (uid) do update set
+                 generation = greatest(o.generation, excluded.generation),
+                 settings = case when excluded.generation >= o.generation then excluded.settings else o.settings end,
                  updated_at = excluded.updated_at, deleted_at = null
              returning id",
         )
@@ -176,13 +179,20 @@ impl Catalog {
     /// # Errors
     /// When the catalog fails.
     pub async fn delete_source(&self, uid: Uuid, now: Timestamp) -> Result<DeletedSource, CatalogError> {
+        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
+        // Subscriptions that come at the same moment wait for this row.
+        sqlx::query("select from sources where uid = $1 for update")
+            .bind(uid)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("lock a source"))?;
         let users = sqlx::query(
             "select s.namespace || '/' || s.name as name, count(*) over () as total
              from subscriptions s join sources o on o.id = s.source_id
              where o.uid = $1 and s.deleted_at is null order by 1 limit 5",
         )
         .bind(uid)
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *transaction)
         .await
         .map_err(failed("look up a source's subscriptions"))?;
         if let Some(first) = users.first() {
@@ -194,15 +204,17 @@ impl Catalog {
         sqlx::query("update sources set deleted_at = $2 where uid = $1 and deleted_at is null")
             .bind(uid)
             .bind(sql_time(now))
-            .execute(&self.pool)
+            .execute(&mut *transaction)
             .await
             .map_err(failed("delete a source"))?;
+        transaction.commit().await.map_err(failed("commit a deletion"))?;
         Ok(DeletedSource::Deleted)
     }
 
     /// Brings a subscription's row in line with its object. Nothing is written when it already is.
     ///
-    /// A schedule that changed counts from now: it never fires for the past.
+    /// A schedule that changed counts from now: it never fires for the past. A new subscription counts from when its
+    /// object was made, if that was within ten minutes, else from now: it may have been invalid all the time.
     ///
     /// # Errors
     /// When the catalog fails.
@@ -243,7 +255,8 @@ impl Catalog {
         sqlx::query(
             "insert into subscriptions as s (uid, namespace, name, source_id, generation, settings,
                  scheduled_through, created_at, updated_at)
-             values ($1, $2, $3, $4, $5, $6, least($7, $8), $7, $8)
+             values ($1, $2, $3, $4, $5, $6,
+                 case when $7 > $8 - interval '10 minutes' then least($7, $8) else $8 end, $7, $8)
              on conflict (uid) do update set source_id = excluded.source_id, generation = excluded.generation,
                  settings = excluded.settings, updated_at = excluded.updated_at, deleted_at = null,
                  scheduled_through = case
@@ -251,7 +264,8 @@ impl Catalog {
                          and s.settings ->> 'schedule' = excluded.settings ->> 'schedule'
                          and s.settings ->> 'time_zone' = excluded.settings ->> 'time_zone'
                      then s.scheduled_through
-                     else greatest(s.scheduled_through, excluded.updated_at) end",
+                     else greatest(s.scheduled_through, excluded.updated_at) end
+             where excluded.generation >= s.generation",
         )
         .bind(record.key.uid)
         .bind(&record.key.namespace)
@@ -321,7 +335,29 @@ impl Catalog {
             .fetch_all(&self.pool)
             .await
             .map_err(failed("list subscriptions"))?;
-        rows.iter().map(|row| scheduled(row).map_err(failed("read a subscription"))).collect()
+        let mut subscriptions = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match scheduled(row) {
+                Ok(subscription) => subscriptions.push(subscription),
+                // One of another release disturbs no other; reconciling its object mends it.
+                Err(error) => {
+                    tracing::warn!(id = row.get::<i64, _>("id"), %error, "a subscription cannot be read")
+                }
+            }
+        }
+        Ok(subscriptions)
+    }
+
+    /// The catalog's id of a live subscription.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn subscription_id(&self, uid: Uuid) -> Result<Option<i64>, CatalogError> {
+        sqlx::query_scalar("select id from subscriptions where uid = $1 and deleted_at is null")
+            .bind(uid)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("look up a subscription"))
     }
 
     async fn subscription(&self, uid: Uuid) -> Result<Option<SubscriptionRow>, CatalogError> {

@@ -1,0 +1,20 @@
+//! What the catalog promises, on a real PostgreSQL: each test has a database of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+#[path = "catalog/artifacts.rs"]
+mod artifacts;
+#[path = "catalog/objects.rs"]
+mod objects;
+#[path = "catalog/outbox.rs"]
+mod outbox;
+#[path = "catalog/place.rs"]
+mod place;
+#[path = "catalog/runs.rs"]
+mod runs;
+#[path = "catalog/schedule.rs"]
+mod schedule;
+#[path = "catalog/schema.rs"]
+mod schema;
+#[path = "catalog/summaries.rs"]
+mod summaries;

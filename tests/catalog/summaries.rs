@@ -1,0 +1,88 @@
+use store::catalog::Concurrency::Allow;
+use store::catalog::{DueRun, RunPhase, Skip, SubscriptionSummary};
+
+use crate::place::{Place, URL, due, fetched, minute, request};
+
+#[tokio::test]
+async fn a_subscription_without_runs_has_an_empty_summary() {
+    let place = Place::new().await;
+    let subscription = place.subscription("opinions").await;
+    let summaries = place.catalog.summaries(&[subscription.id, 404]).await.unwrap();
+    let empty = SubscriptionSummary { subscription_id: subscription.id, ..SubscriptionSummary::default() };
+    assert_eq!(summaries, [empty]);
+    assert_eq!(place.catalog.summaries(&[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn summaries_show_each_subscriptions_own_runs() {
+    let place = Place::new().await;
+    let busy = place.subscription("opinions").await;
+    let idle = place.subscription("orders").await;
+    let other = place.subscription("rules").await;
+
+    let changed = place.begun_run(&busy, minute(1), &[URL]).await;
+    place.catalog.store_artifact(&fetched(changed, URL, 'a'), minute(2)).await.unwrap();
+    let unchanged = place.begun_run(&busy, minute(3), &[URL]).await;
+    place.catalog.store_artifact(&fetched(unchanged, URL, 'a'), minute(4)).await.unwrap();
+    let active = place.run(&busy, minute(5)).await;
+    let requested = place.catalog.request_run(&request(&busy, "now"), minute(6)).await.unwrap().unwrap();
+    place.catalog.fail_run(requested.run_id, "NotFound", "404", minute(7)).await.unwrap();
+    // Skips are neither the last run nor the last schedule.
+    let skip = Skip { reason: "Overlap", message: String::new() };
+    let skipped = DueRun { skip: Some(skip), ..due(&busy, minute(8), Allow) };
+    place.catalog.fire(&[skipped], minute(8)).await.unwrap();
+    let others_run = place.begun_run(&other, minute(9), &[URL]).await;
+    place.catalog.store_artifact(&fetched(others_run, URL, 'b'), minute(9)).await.unwrap();
+    version(&place, changed).await;
+
+    let mut summaries = place.catalog.summaries(&[other.id, idle.id, busy.id]).await.unwrap();
+    summaries.sort_by_key(|summary| summary.subscription_id);
+    let [first, second, third] = summaries.as_slice() else { panic!("{summaries:?}") };
+
+    let last_run = first.last_run.as_ref().unwrap();
+    assert_eq!(last_run, &place.ended(requested.run_id).await);
+    assert_eq!((last_run.phase, last_run.reason.as_deref()), (RunPhase::Failed, Some("NotFound")));
+    assert_eq!(first.subscription_id, busy.id);
+    assert_eq!(first.last_schedule_time, Some(minute(5)));
+    assert_eq!(first.last_change_time, Some(minute(2)));
+    assert_eq!((first.active_runs, first.versions), (1, 1));
+    assert_eq!(first.last_request.as_deref(), Some("now"));
+    assert!(place.is_active(active).await);
+
+    let idle = SubscriptionSummary { subscription_id: idle.id, ..SubscriptionSummary::default() };
+    assert_eq!(second, &idle);
+
+    assert_eq!(third.last_run, Some(place.ended(others_run).await));
+    assert_eq!(third.last_change_time, Some(minute(9)));
+    assert_eq!((third.active_runs, third.versions), (0, 0));
+}
+
+#[tokio::test]
+async fn an_active_run_is_the_last_one_when_it_is_the_latest() {
+    let place = Place::new().await;
+    let subscription = place.subscription("opinions").await;
+    let run = place.begun_run(&subscription, minute(1), &[URL]).await;
+    let summaries = place.catalog.summaries(&[subscription.id]).await.unwrap();
+    let last_run = summaries[0].last_run.as_ref().unwrap();
+    assert_eq!((last_run.id, last_run.phase), (run, RunPhase::Running));
+    assert_eq!((last_run.finished_at, last_run.changed), (None, None));
+    assert_eq!(last_run.trace_id, run.simple().to_string());
+    assert_eq!(summaries[0].last_schedule_time, Some(minute(1)));
+}
+
+/// A version of the run's document, as a later role will write it.
+async fn version(place: &Place, run: uuid::Uuid) {
+    sqlx::query(
+        "with extract as (
+             insert into extracts (artifact_id, subscription_id, parser, parser_version, selectors_hash, fields, text,
+                 text_hash, created_at)
+             select id, subscription_id, 'html', '1', '', '{}', '', fetch_hash, now() from artifacts where run_id = $1
+             returning id, subscription_id, text_hash)
+         insert into versions (subscription_id, url, number, extract_id, text_hash, change, created_at)
+         select subscription_id, '', 1, id, text_hash, '{}', now() from extract",
+    )
+    .bind(run)
+    .execute(&place.sql)
+    .await
+    .unwrap();
+}
