@@ -33,17 +33,7 @@ struct Cluster {
 impl Cluster {
     async fn new() -> Self {
         let stack = Stack::shared().await.unwrap();
-        for definition in [include_str!("../crds/source.yaml"), include_str!("../crds/subscription.yaml")] {
-            stack
-                .kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], definition)
-                .await
-                .unwrap();
-        }
-        let names = ["crd/sources.tipstaff.dev", "crd/subscriptions.tipstaff.dev"];
-        stack
-            .kubectl(&["wait", "--for=condition=Established", "--timeout=30s", names[0], names[1]], "")
-            .await
-            .unwrap();
+        tests::install_definitions(&stack).await;
         let namespace = format!("crd-validation-{}", uuid::Uuid::new_v4().simple());
         stack.kubectl(&["create", "namespace", &namespace], "").await.unwrap();
         Self { stack, namespace }

@@ -70,7 +70,13 @@ fn seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
-fn set_verdict(conditions: &mut Vec<Condition>, verdict: &Verdict, generation: Option<i64>, now: Timestamp) {
+/// Brings the conditions in line with a verdict.
+pub(crate) fn set_verdict(
+    conditions: &mut Vec<Condition>,
+    verdict: &Verdict,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
     let mut set = |kind, status, reason: &str, message: &str| {
         set_condition(conditions, kind, status, reason, message, generation, seconds(now).0);
     };

@@ -64,19 +64,7 @@ impl Installation {
     pub async fn on(stack: Stack, test: &str) -> Self {
         let unique = Uuid::new_v4().simple().to_string();
         let name = format!("{test}-{}", &unique[..8]);
-        for definition in
-            [include_str!("../../crds/source.yaml"), include_str!("../../crds/subscription.yaml")]
-        {
-            stack
-                .kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], definition)
-                .await
-                .unwrap();
-        }
-        let names = ["crd/sources.tipstaff.dev", "crd/subscriptions.tipstaff.dev"];
-        stack
-            .kubectl(&["wait", "--for=condition=Established", "--timeout=30s", names[0], names[1]], "")
-            .await
-            .unwrap();
+        install_definitions(&stack).await;
         stack.kubectl(&["create", "namespace", &name], "").await.unwrap();
         let database_url = stack.create_database(&name.replace('-', "_")).await.unwrap();
         let installation = Self {
@@ -235,4 +223,16 @@ impl Installation {
         let namespace = self.namespace.clone();
         self.stack.kubectl(&["delete", "namespace", &namespace, "--wait=false"], "").await.unwrap();
     }
+}
+
+/// Brings the custom resource definitions to the stack's API server and waits until they are served.
+pub async fn install_definitions(stack: &Stack) {
+    for definition in [include_str!("../../crds/source.yaml"), include_str!("../../crds/subscription.yaml")] {
+        stack.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], definition).await.unwrap();
+    }
+    let names = ["crd/sources.tipstaff.dev", "crd/subscriptions.tipstaff.dev"];
+    stack
+        .kubectl(&["wait", "--for=condition=Established", "--timeout=30s", names[0], names[1]], "")
+        .await
+        .unwrap();
 }

@@ -7,7 +7,7 @@ mod origin;
 mod process;
 mod waiting;
 
-pub use installation::{Installation, Run};
+pub use installation::{Installation, Run, install_definitions};
 pub use origin::Origin;
 pub use process::Process;
 pub use waiting::eventually;

@@ -2,6 +2,7 @@
 
 use std::{fmt::Debug, marker::PhantomData};
 
+use crds::conditions::reasons;
 use k8s_openapi::{
     NamespaceResourceScope,
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
@@ -10,13 +11,17 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
     core::{DeserializeGuard, PartialObjectMeta, error_boundary::InvalidObject},
-    runtime::events::{Event, EventType, Recorder},
+    runtime::{
+        controller::Action,
+        events::{Event, EventType, Recorder},
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tracing::warn;
 
-use crate::Verdict;
+use super::controllers::{Context, ControllerError};
+use crate::{Verdict, status::set_verdict};
 
 /// An object as it comes from a watch: one that cannot be parsed disturbs no other.
 pub(super) type Guarded<K> = DeserializeGuard<K>;
@@ -31,23 +36,35 @@ pub(super) trait Kind:
     + Sync
     + 'static
 {
-    /// The status, as it is.
+    /// The status.
     type Status: Serialize;
     /// The conditions of the status.
     fn conditions(&self) -> &[Condition];
+    /// The status of an object of which no more than its conditions can be read.
+    fn status_of_conditions(conditions: Vec<Condition>, generation: Option<i64>) -> Self::Status;
 }
 
 impl Kind for crds::Source {
     type Status = crds::SourceStatus;
+
     fn conditions(&self) -> &[Condition] {
         self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+
+    fn status_of_conditions(conditions: Vec<Condition>, generation: Option<i64>) -> Self::Status {
+        Self::Status { conditions, observed_generation: generation }
     }
 }
 
 impl Kind for crds::Subscription {
     type Status = crds::SubscriptionStatus;
+
     fn conditions(&self) -> &[Condition] {
         self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+
+    fn status_of_conditions(conditions: Vec<Condition>, generation: Option<i64>) -> Self::Status {
+        Self::Status { conditions, observed_generation: generation, ..Self::Status::default() }
     }
 }
 
@@ -119,8 +136,34 @@ pub(super) fn metadata_of<K: Kind>(meta: &ObjectMeta) -> PartialObjectMeta<K> {
     PartialObjectMeta { types: None, metadata: meta.clone(), _phantom: PhantomData }
 }
 
+/// Says of an object that cannot be parsed why, once.
+pub(super) async fn show_unreadable<K: Kind>(
+    meta: &PartialObjectMeta<K>,
+    invalid: &InvalidObject,
+    context: &Context,
+) -> Result<Action, ControllerError> {
+    let verdict = Verdict {
+        ready: false,
+        reason: reasons::UNREADABLE,
+        message: format!("The object cannot be read as its kind: {invalid}"),
+        catalog_id: None,
+        try_again: false,
+    };
+    let before = stored_conditions(&context.client, meta).await?;
+    let mut conditions = before.clone();
+    let generation = meta.metadata.generation;
+    set_verdict(&mut conditions, &verdict, generation, context.reconciler.engine.clock.now());
+    if conditions != before {
+        let status = K::status_of_conditions(conditions, generation);
+        write_status::<K>(&context.client, meta, &status).await?;
+        context.metrics.status_written();
+    }
+    announce::<K>(&context.recorder, meta, &before, &verdict).await;
+    Ok(Action::await_change())
+}
+
 /// The conditions of an object that cannot be parsed as a whole; none where they cannot be either.
-pub(super) async fn stored_conditions<K: Kind>(
+async fn stored_conditions<K: Kind>(
     client: &Client,
     meta: &PartialObjectMeta<K>,
 ) -> Result<Vec<Condition>, kube::Error> {
@@ -130,15 +173,4 @@ pub(super) async fn stored_conditions<K: Kind>(
     let object = api.get_status(&meta.name_any()).await?;
     let conditions = object.data.pointer("/status/conditions").cloned().unwrap_or_default();
     Ok(serde_json::from_value(conditions).unwrap_or_default())
-}
-
-/// The verdict on an object that cannot be parsed.
-pub(super) fn unreadable(reason: &'static str, invalid: &InvalidObject) -> Verdict {
-    Verdict {
-        ready: false,
-        reason,
-        message: format!("The object cannot be read as its kind: {invalid}"),
-        catalog_id: None,
-        try_again: false,
-    }
 }

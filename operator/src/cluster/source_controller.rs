@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use crds::{FINALIZER, Source, conditions::reasons};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use crds::{FINALIZER, Source};
 use kube::{
     Resource, ResourceExt,
-    core::{PartialObjectMeta, error_boundary::InvalidObject},
+    core::PartialObjectMeta,
     runtime::{
         controller::Action,
         finalizer::{Event, finalizer},
@@ -15,9 +14,7 @@ use kube::{
 
 use super::{
     controllers::{Context, ControllerError},
-    objects::{
-        Guarded, Kind, announce, metadata_api, metadata_of, stored_conditions, unreadable, write_status,
-    },
+    objects::{Guarded, Kind, announce, metadata_api, metadata_of, show_unreadable, write_status},
 };
 use crate::{SourceDeletion, Verdict, reconcile::object_uid, status::source_status};
 
@@ -82,22 +79,4 @@ async fn show(source: &Source, verdict: &Verdict, context: &Context) -> Result<(
     }
     announce::<Source>(&context.recorder, source, source.conditions(), verdict).await;
     Ok(())
-}
-
-async fn show_unreadable(
-    meta: &PartialObjectMeta<Source>,
-    invalid: &InvalidObject,
-    context: &Context,
-) -> Result<Action, ControllerError> {
-    let conditions: Vec<Condition> = stored_conditions::<Source>(&context.client, meta).await?;
-    let before = crds::SourceStatus { conditions, ..crds::SourceStatus::default() };
-    let verdict = unreadable(reasons::UNREADABLE, invalid);
-    let now = context.reconciler.engine.clock.now();
-    let status = source_status(Some(&before), &verdict, meta.metadata.generation, now);
-    if status.conditions != before.conditions {
-        write_status::<Source>(&context.client, meta, &status).await?;
-        context.metrics.status_written();
-    }
-    announce::<Source>(&context.recorder, meta, &before.conditions, &verdict).await;
-    Ok(Action::await_change())
 }

@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crds::{FINALIZER, Subscription, conditions::reasons};
+use crds::{FINALIZER, Subscription};
 use kube::{
     Resource, ResourceExt,
-    core::{PartialObjectMeta, error_boundary::InvalidObject},
     runtime::{
         controller::Action,
         finalizer::{Event, finalizer},
@@ -14,11 +13,9 @@ use kube::{
 
 use super::{
     controllers::{Context, ControllerError},
-    objects::{
-        Guarded, Kind, announce, metadata_api, metadata_of, stored_conditions, unreadable, write_status,
-    },
+    objects::{Guarded, Kind, announce, metadata_api, metadata_of, show_unreadable},
 };
-use crate::{reconcile::object_uid, status::subscription_status};
+use crate::reconcile::object_uid;
 
 /// How soon to look again for a Source that is not there. Its arrival is noticed at once; this is for what went unseen.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -59,22 +56,4 @@ async fn apply(subscription: &Subscription, context: &Context) -> Result<Action,
     let action = if verdict.try_again { Action::requeue(LOOK_AGAIN) } else { Action::await_change() };
     context.board.show(object_uid(subscription)?, subscription.metadata.generation, verdict);
     Ok(action)
-}
-
-async fn show_unreadable(
-    meta: &PartialObjectMeta<Subscription>,
-    invalid: &InvalidObject,
-    context: &Context,
-) -> Result<Action, ControllerError> {
-    let conditions = stored_conditions::<Subscription>(&context.client, meta).await?;
-    let before = crds::SubscriptionStatus { conditions, ..crds::SubscriptionStatus::default() };
-    let verdict = unreadable(reasons::UNREADABLE, invalid);
-    let now = context.reconciler.engine.clock.now();
-    let status = subscription_status(Some(&before), &verdict, meta.metadata.generation, None, None, now);
-    if status.conditions != before.conditions {
-        write_status::<Subscription>(&context.client, meta, &status).await?;
-        context.metrics.status_written();
-    }
-    announce::<Subscription>(&context.recorder, meta, &before.conditions, &verdict).await;
-    Ok(Action::await_change())
 }
