@@ -186,6 +186,31 @@ async fn two_operators_make_each_run_once_and_one_takes_over_from_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_slept_past_its_lease_ends_when_it_wakes() {
+    let tipstaff = Installation::new("asleep").await;
+    let sleeper = tipstaff.operator(&[("POD_NAME", "sleeper".to_owned())]);
+    leader_is(&tipstaff, "sleeper").await;
+    let other = tipstaff.operator(&[("POD_NAME", "other".to_owned())]);
+    sleeper.signal("STOP").await;
+    leader_is(&tipstaff, "other").await;
+    sleeper.signal("CONT").await;
+    assert!(!sleeper.wait().await.success());
+    leader_is(&tipstaff, "other").await;
+    assert!(other.terminate().await.success());
+    tipstaff.remove().await;
+}
+
+async fn leader_is(tipstaff: &Installation, name: &str) {
+    eventually(&format!("the leader {name}"), Duration::from_secs(60), async || {
+        let lease = tipstaff
+            .kubectl(&["get", "lease/tipstaff-operator", "-o", "jsonpath={.spec.holderIdentity}"], "")
+            .await;
+        if lease.as_deref() == Ok(name) { Ok(()) } else { Err(lease) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn at_rest_nothing_is_written_and_a_restart_changes_nothing() {
     let origin = Origin::start(corpus::CA11).await;
     let tipstaff = Installation::new("rest").await;

@@ -53,7 +53,7 @@ pub enum OperatorError {
     #[error(transparent)]
     Lease(#[from] LeaseError),
     /// The lease went to another replica.
-    #[error("the lease was lost: another replica leads now, or the API server could not be reached in time")]
+    #[error("the lease was lost: another replica leads now")]
     LeaseLost,
     /// A part ended that should have gone on.
     #[error("a part of the operator ended unexpectedly; the log says which")]
