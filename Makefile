@@ -5,13 +5,14 @@ CACHE := $(or $(TIPSTAFF_STACK_CACHE),$(HOME)/.cache/tipstaff-stack)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt build crds audit clean-cache
+.PHONY: help run test lint fmt build crds audit clean-cache checkout
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: ## Watch a small sample site in one process, without a cluster; ctrl-C ends it
 	@scripts/setup.sh run
+	@scripts/checkout.sh
 	@scripts/run.sh
 
 test: ## Run all checks and tests, those on the real stack included
@@ -19,19 +20,22 @@ test: ## Run all checks and tests, those on the real stack included
 	@$(MAKE) --no-print-directory lint
 	@scripts/test.sh
 
-lint: ## Formatting, lints, licences, and generated files against what generates them
+lint: checkout ## Formatting, lints, licences, and generated files against what generates them
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo run --quiet --bin crdgen -- --check
 	scripts/deny.sh
 
+checkout:
+	@scripts/checkout.sh
+
 fmt: ## Format the code
 	cargo fmt --all
 
-crds: ## Generate crds/*.yaml from the Rust types
+crds: checkout ## Generate crds/*.yaml from the Rust types
 	cargo run --quiet --bin crdgen
 
-build: ## Build the programs for production
+build: checkout ## Build the programs for production
 	cargo build --workspace --release
 
 audit: ## Known vulnerabilities in dependencies; needs the internet
