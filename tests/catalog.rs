@@ -4,6 +4,10 @@
 
 #[path = "catalog/artifacts.rs"]
 mod artifacts;
+#[path = "catalog/backfill.rs"]
+mod backfill;
+#[path = "catalog/lead.rs"]
+mod lead;
 #[path = "catalog/objects.rs"]
 mod objects;
 #[path = "catalog/outbox.rs"]
@@ -16,5 +20,7 @@ mod runs;
 mod schedule;
 #[path = "catalog/schema.rs"]
 mod schema;
+#[path = "catalog/stuck.rs"]
+mod stuck;
 #[path = "catalog/summaries.rs"]
 mod summaries;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use events::{
-    Bus, Event, Signal, Topic,
+    Bus, Event, ParseRequest, Signal, Topic,
     kafka::{KafkaBus, KafkaOptions},
 };
 use sqlx::Row;
@@ -99,6 +99,47 @@ async fn a_source_and_a_subscription_become_runs_events_artifacts_and_status() {
 
     assert!(worker.terminate().await.success());
     assert!(operator.terminate().await.success());
+    tipstaff.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_hands_on_every_stored_artifact_and_fetches_nothing() {
+    let origin = Origin::start(corpus::CA11).await;
+    let tipstaff = Installation::new("backfill").await;
+    let _operator = tipstaff.operator(&[]);
+    let _worker = tipstaff.worker(&[]);
+    tipstaff.apply(&manifests(&origin, NEVER_NOW)).await;
+    tipstaff.condition("tsub/slip-opinions", "Ready", "True", Some("Scheduled")).await;
+    for number in 1..=3 {
+        tipstaff.request(SUBSCRIPTION, &format!("request-{number}")).await;
+        tipstaff.ended_runs(SUBSCRIPTION, number).await;
+    }
+    let fetched = origin.requests();
+    let object = format!("tsub/{SUBSCRIPTION}");
+    let annotation = "tipstaff.dev/backfillAt=new-selectors";
+    tipstaff.kubectl(&["annotate", &object, annotation], "").await.unwrap();
+    let runs = tipstaff.ended_runs(SUBSCRIPTION, 4).await;
+    let run = &runs[3];
+    assert_eq!(
+        (run.trigger.as_str(), run.phase.as_str(), run.reason.as_deref()),
+        ("Backfill", "Succeeded", Some("Backfilled"))
+    );
+    let events = events_of(&tipstaff, Topic::ParseRequest, 3).await;
+    let stored: Vec<i64> =
+        sqlx::query_scalar("select id from artifacts order by id").fetch_all(&tipstaff.pool).await.unwrap();
+    let asked: Vec<ParseRequest> = events.iter().map(|event| event.payload().unwrap()).collect();
+    assert_eq!(asked.iter().map(|request| request.artifact_id).collect::<Vec<_>>(), stored);
+    assert!(asked.iter().all(|request| request.run_id == run.id && request.source_url == origin.url()));
+    assert_eq!(origin.requests(), fetched);
+    eventually("the request in the status", Duration::from_secs(30), async || {
+        let status = tipstaff.object(&object).await["status"].clone();
+        if status["lastHandledBackfillAt"] == "new-selectors" && status["lastRun"]["phase"] == "Succeeded" {
+            Ok(())
+        } else {
+            Err(status)
+        }
+    })
+    .await;
     tipstaff.remove().await;
 }
 
@@ -321,21 +362,25 @@ fn bus(tipstaff: &Installation) -> KafkaBus {
 
 /// The first event of each of the three topics that a run passes through.
 async fn events_of_first_run(tipstaff: &Installation) -> Vec<Event> {
-    let bus = bus(tipstaff);
     let mut events = Vec::new();
     for topic in [Topic::SubsSchedule, Topic::CrawlRequest, Topic::CrawlResult] {
-        let mut consumer = bus.subscribe(&format!("look-{topic}"), &[topic]).await.unwrap();
-        let event = tokio::time::timeout(Duration::from_secs(30), async {
-            loop {
-                if let Signal::Received(received) = consumer.receive(true).await.unwrap() {
-                    return Event::from_record(&received.record).unwrap();
-                }
-            }
-        })
-        .await
-        .unwrap();
-        consumer.close().await.unwrap();
-        events.push(event);
+        events.extend(events_of(tipstaff, topic, 1).await);
     }
+    events
+}
+
+/// The first `count` events of a topic, as they come.
+async fn events_of(tipstaff: &Installation, topic: Topic, count: usize) -> Vec<Event> {
+    let mut consumer = bus(tipstaff).subscribe(&format!("look-{topic}"), &[topic]).await.unwrap();
+    let mut events = Vec::new();
+    let reading = async {
+        while events.len() < count {
+            if let Signal::Received(received) = consumer.receive(true).await.unwrap() {
+                events.push(Event::from_record(&received.record).unwrap());
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), reading).await.unwrap();
+    consumer.close().await.unwrap();
     events
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use serde_json::Value;
 use stack::{Part, Stack, StackOptions};
@@ -118,96 +118,6 @@ async fn a_subscription_waits_for_its_source_and_a_source_for_its_subscriptions(
     assert_eq!(tipstaff.count("select count(*) from sources where deleted_at is null").await, 0);
     assert_eq!(tipstaff.count("select count(*) from sources").await, 1);
     tipstaff.remove().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_operators_make_each_run_once_and_one_takes_over_from_the_other() {
-    let tipstaff = Installation::new("replicas").await;
-    let operator = tipstaff.operator(&[]);
-    tipstaff
-        .apply(
-            &(source("court")
-                + &subscription(
-                    "opinions",
-                    "court",
-                    "* * * * *",
-                    ", catchUp: All, concurrencyPolicy: Allow",
-                )),
-        )
-        .await;
-    tipstaff.condition("tsub/opinions", "Ready", "True", None).await;
-    operator.kill().await;
-    // As if nobody had been there for ten minutes.
-    sqlx::query("update subscriptions set scheduled_through = scheduled_through - interval '10 minutes'")
-        .execute(&tipstaff.pool)
-        .await
-        .unwrap();
-    let mut operators = Vec::new();
-    for name in ["one", "two"] {
-        operators.push((name, tipstaff.operator(&[("POD_NAME", name.to_owned())])));
-    }
-    let leader = eventually("a leader and the missed runs", Duration::from_secs(60), async || {
-        let leader = tipstaff.object("lease/tipstaff-operator").await["spec"]["holderIdentity"].clone();
-        let leader = leader.as_str().unwrap_or_default().to_owned();
-        let runs = tipstaff.runs("opinions").await.len();
-        if runs >= 10 && ["one", "two"].contains(&leader.as_str()) { Ok(leader) } else { Err((leader, runs)) }
-    })
-    .await;
-    for (name, operator) in operators.extract_if(.., |(name, _)| *name == leader) {
-        assert_eq!(name, leader);
-        operator.kill().await;
-    }
-    tipstaff.request("opinions", "after the fall").await;
-    eventually("the run that was asked for, from the other replica", Duration::from_secs(60), async || {
-        let runs = tipstaff.runs("opinions").await;
-        if runs.iter().any(|run| run.trigger == "Request") { Ok(()) } else { Err(runs) }
-    })
-    .await;
-    let due = tipstaff.count("select count(*) from runs where trigger = 'Schedule'").await;
-    let distinct =
-        tipstaff.count("select count(distinct scheduled_for) from runs where trigger = 'Schedule'").await;
-    let span = tipstaff
-        .count(
-            "select (extract(epoch from max(scheduled_for) - min(scheduled_for)) / 60)::bigint + 1
-             from runs where trigger = 'Schedule'",
-        )
-        .await;
-    assert_eq!((due, due), (distinct, span));
-    assert_eq!(
-        tipstaff.runs("opinions").await.iter().map(|run| run.id).collect::<HashSet<_>>().len() as i64,
-        due + 1
-    );
-    // One that is asked to end gives the lease back.
-    let (_, survivor) = operators.remove(0);
-    assert!(survivor.terminate().await.success());
-    let lease = tipstaff.object("lease/tipstaff-operator").await;
-    assert!(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().is_empty(), "{lease}");
-    tipstaff.remove().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_slept_past_its_lease_ends_when_it_wakes() {
-    let tipstaff = Installation::new("asleep").await;
-    let sleeper = tipstaff.operator(&[("POD_NAME", "sleeper".to_owned())]);
-    leader_is(&tipstaff, "sleeper").await;
-    let other = tipstaff.operator(&[("POD_NAME", "other".to_owned())]);
-    sleeper.signal("STOP").await;
-    leader_is(&tipstaff, "other").await;
-    sleeper.signal("CONT").await;
-    assert!(!sleeper.wait().await.success());
-    leader_is(&tipstaff, "other").await;
-    assert!(other.terminate().await.success());
-    tipstaff.remove().await;
-}
-
-async fn leader_is(tipstaff: &Installation, name: &str) {
-    eventually(&format!("the leader {name}"), Duration::from_secs(60), async || {
-        let lease = tipstaff
-            .kubectl(&["get", "lease/tipstaff-operator", "-o", "jsonpath={.spec.holderIdentity}"], "")
-            .await;
-        if lease.as_deref() == Ok(name) { Ok(()) } else { Err(lease) }
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,6 +56,11 @@ pub const VERSION: &str = "v1alpha1";
 /// copied to `status.lastHandledRequestAt` when it has been handled.
 pub const REQUESTED_AT_ANNOTATION: &str = "tipstaff.dev/requestedAt";
 
+/// The annotation that asks for all stored artifacts of a Subscription to be extracted again, without fetching anything:
+/// set it to any value it did not have before. The value is copied to `status.lastHandledBackfillAt` when it has been
+/// handled.
+pub const BACKFILL_AT_ANNOTATION: &str = "tipstaff.dev/backfillAt";
+
 /// The finalizer with which the operator keeps an object until its row in the catalog is closed.
 pub const FINALIZER: &str = "tipstaff.dev/catalog";
 

@@ -270,6 +270,9 @@ pub struct SubscriptionStatus {
     /// Value of the annotation tipstaff.dev/requestedAt for which a run was last made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_request_at: Option<String>,
+    /// The latest value of the annotation tipstaff.dev/backfillAt that has been handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_backfill_at: Option<String>,
 }
 
 /// The latest run of a subscription.

@@ -98,6 +98,9 @@ pub enum BusError {
         #[source]
         source: BoxError,
     },
+    /// The bus does not answer.
+    #[error("the bus does not answer")]
+    Unreachable(#[source] BoxError),
     /// Topics could not be looked up or created.
     #[error("topics could not be created")]
     Topics(#[source] BoxError),
@@ -148,4 +151,10 @@ pub trait Bus: Send + Sync {
     /// # Errors
     /// When the bus cannot be reached or refuses.
     async fn ensure_topics(&self) -> Result<(), BusError>;
+
+    /// Asks the bus for a sign of life.
+    ///
+    /// # Errors
+    /// When it does not answer within some seconds.
+    async fn ping(&self) -> Result<(), BusError>;
 }

@@ -12,13 +12,16 @@ pub trait Clock: fmt::Debug + Send + Sync {
 
     /// Waits until it is `time` or later.
     async fn sleep_until(&self, time: Timestamp);
+
+    /// Waits until it is earlier than `time` again: until the clock was set back.
+    async fn set_back_before(&self, time: Timestamp);
 }
 
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-/// The longest wait between two looks at the clock, so that one that is set forward is noticed.
+/// The longest wait between two looks at the clock, so that one that is set forward or back is noticed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 #[async_trait]
@@ -33,6 +36,12 @@ impl Clock for SystemClock {
                 break;
             }
             tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+        }
+    }
+
+    async fn set_back_before(&self, time: Timestamp) {
+        while Timestamp::now() >= time {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 }
@@ -64,5 +73,9 @@ impl Clock for ManualClock {
     async fn sleep_until(&self, time: Timestamp) {
         // The sender lives in `self`, so the wait ends only with the condition.
         let _ = self.time.subscribe().wait_for(|now| *now >= time).await;
+    }
+
+    async fn set_back_before(&self, time: Timestamp) {
+        let _ = self.time.subscribe().wait_for(|now| *now < time).await;
     }
 }

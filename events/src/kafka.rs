@@ -25,6 +25,8 @@ use crate::{Bus, BusError, Consumer, Record, Topic};
 
 /// How long a broker may take to acknowledge a record, or to answer a question.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
+/// How long the brokers may take to answer when they are asked for a sign of life.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How many records of one call are on their way at the same time.
 const IN_FLIGHT: usize = 1_000;
 
@@ -169,6 +171,19 @@ impl Bus for KafkaBus {
         let names: Vec<_> = topics.iter().map(|topic| self.topic(topic.name())).collect();
         let consumer = consumer::KafkaConsumer::start(&config, &self.options, group, &names)?;
         Ok(Box::new(consumer))
+    }
+
+    async fn ping(&self) -> Result<(), BusError> {
+        let producer = self.producer();
+        // One topic rather than all of a cluster's.
+        let topic = self.topic(Topic::SubsSchedule.name());
+        let asked = tokio::task::spawn_blocking(move || {
+            producer.client().fetch_metadata(Some(&topic), ANSWER_WITHIN).map(|_| ())
+        });
+        asked
+            .await
+            .map_err(|error| BusError::Unreachable(error.into()))?
+            .map_err(|error| BusError::Unreachable(error.into()))
     }
 
     async fn ensure_topics(&self) -> Result<(), BusError> {

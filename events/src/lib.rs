@@ -22,7 +22,7 @@ pub use envelope::{DecodeError, Event, EventId};
 pub use error_chain::error_chain;
 pub use handler::{Handler, HandlerError, Registry, RegistryError, Role, Setbacks, UnknownRole};
 pub use metrics::ConsumerMetrics;
-pub use payloads::{CrawlResult, CrawlUrl, Payload, SubscriptionScheduled};
+pub use payloads::{CrawlResult, CrawlUrl, ParseRequest, Payload, SubscriptionScheduled};
 pub use topics::Topic;
 pub use trace::{TraceId, TraceParent, TraceParseError};
 

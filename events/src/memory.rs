@@ -135,6 +135,10 @@ impl Bus for MemoryBus {
         }))
     }
 
+    async fn ping(&self) -> Result<(), BusError> {
+        Ok(())
+    }
+
     async fn ensure_topics(&self) -> Result<(), BusError> {
         Ok(())
     }

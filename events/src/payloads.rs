@@ -96,3 +96,27 @@ impl Payload for CrawlResult {
         format!("{} {}", self.source_id, self.source_url)
     }
 }
+
+/// A stored artifact is to be parsed again: nothing is fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParseRequest {
+    /// The run that asks for it.
+    pub run_id: Uuid,
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
+    /// The catalog's id of the source.
+    pub source_id: i64,
+    /// The catalog's id of the artifact.
+    pub artifact_id: i64,
+    /// The URL that the artifact was fetched from.
+    pub source_url: String,
+}
+
+impl Payload for ParseRequest {
+    const TOPIC: Topic = Topic::ParseRequest;
+    const JOB_TYPE: &'static str = "parse.content";
+
+    fn key(&self) -> String {
+        format!("{} {}", self.source_id, self.source_url)
+    }
+}

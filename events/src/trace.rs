@@ -13,6 +13,11 @@ impl TraceId {
     pub fn of_run(run: Uuid) -> Self {
         Self(run)
     }
+
+    /// The run whose trace it is.
+    pub fn run(self) -> Uuid {
+        self.0
+    }
 }
 
 impl fmt::Display for TraceId {

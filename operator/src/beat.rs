@@ -1,7 +1,7 @@
 //! The beat: the clock that makes the runs of subscriptions when they are due.
 //!
-//! Due times are computed from memory; the catalog is asked only when something fires. What is in memory may be stale
-//! or a second beat may run: the catalog lets each due time fire once, whoever comes first.
+//! Due times are computed from memory; the catalog is asked only when something fires. What is in memory may be stale:
+//! the catalog lets each due time fire once, and only for the operator that leads.
 
 mod decide;
 mod plan;
@@ -15,19 +15,25 @@ use std::{
 use crds::Schedule;
 use events::{Clock, error_chain};
 use jiff::{SignedDuration, Timestamp};
-use store::catalog::{Catalog, CatalogError, FiredRun, ScheduledSubscription};
+use store::catalog::{CatalogError, DueRun, FiredRun, Lead, ScheduledSubscription};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
-pub use decide::{Skipped, decide};
-use plan::Plan;
+pub use decide::{Skipped, decide, when_active};
+pub use plan::{Due, Plan, stable_offset};
 
 use crate::{OperatorMetrics, backoff::Backoff, run_tracking::RunTrackerHandle};
 
 /// How many subscriptions fire in one transaction.
 const SUBSCRIPTIONS_AT_ONCE: usize = 500;
+/// How many due times are looked at for one transaction.
+const DUE_TIMES_AT_ONCE: usize = 10_000;
+/// How soon to look again whether the run has ended that a missed due time waits for.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(2);
+/// By how much the clock may go back before anything is looked at: less is its being disciplined.
+const STEP_BACK: SignedDuration = SignedDuration::from_secs(1);
 
 enum Command {
     Put(Box<ScheduledSubscription>),
@@ -68,7 +74,7 @@ impl BeatHandle {
 
 /// The loop that fires.
 pub(crate) struct Beat {
-    catalog: Catalog,
+    lead: Lead,
     clock: Arc<dyn Clock>,
     relay: Arc<Notify>,
     runs: RunTrackerHandle,
@@ -76,11 +82,13 @@ pub(crate) struct Beat {
     commands: mpsc::UnboundedReceiver<Command>,
     next: Arc<RwLock<HashMap<Uuid, Timestamp>>>,
     plan: Plan,
+    /// The latest time at which something may have fired.
+    latest: Timestamp,
 }
 
 impl Beat {
     pub(crate) fn new(
-        catalog: Catalog,
+        lead: Lead,
         clock: Arc<dyn Clock>,
         relay: Arc<Notify>,
         runs: RunTrackerHandle,
@@ -89,43 +97,74 @@ impl Beat {
         let (sender, commands) = mpsc::unbounded_channel();
         let next = Arc::default();
         let handle = BeatHandle { commands: sender, next: Arc::clone(&next) };
-        (Self { catalog, clock, relay, runs, metrics, commands, next, plan: Plan::default() }, handle)
+        let plan = Plan::default();
+        // The process before may have seen any time: whether it left something ahead of the clock is looked at first.
+        let latest = Timestamp::MAX;
+        (Self { lead, clock, relay, runs, metrics, commands, next, plan, latest }, handle)
     }
 
     /// Takes over what the catalog knows, so that due times are met also while the API server is away.
     pub(crate) async fn load(&mut self) -> Result<(), CatalogError> {
-        for subscription in self.catalog.scheduled_subscriptions().await? {
+        for subscription in self.lead.catalog().scheduled_subscriptions().await? {
             self.put(subscription);
         }
         Ok(())
     }
 
     /// Fires until `shutdown`.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// [`CatalogError::NoLongerLeading`]. After any other failure it tries again.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), CatalogError> {
         let mut backoff = Backoff::new();
-        let mut not_before: Option<Timestamp> = None;
         loop {
-            let wake = self.plan.next_fire().map(|fire| not_before.map_or(fire, |floor| fire.max(floor)));
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return,
-                command = self.commands.recv() => match command {
-                    Some(command) => self.apply(command),
-                    None => return,
-                },
-                () = sleep_until(&*self.clock, wake) => match self.fire().await {
-                    Ok(()) => {
-                        backoff.reset();
-                        not_before = None;
-                    }
+                () = shutdown.cancelled() => return Ok(()),
+                turn = self.turn() => match turn {
+                    Ok(()) => backoff.reset(),
+                    Err(error @ CatalogError::NoLongerLeading { .. }) => return Err(error),
                     Err(error) => {
                         warn!(error = error_chain(&error), "due runs could not be made; trying again");
-                        let wait = SignedDuration::try_from(backoff.after_failure()).unwrap_or_default();
-                        not_before = self.clock.now().checked_add(wait).ok();
+                        // By another clock than the one that says what is due: it may stand anywhere.
+                        tokio::time::sleep(backoff.after_failure()).await;
                     }
                 },
             }
         }
+    }
+
+    /// Waits until something is to be done, and does it. What it has begun is undone when it is dropped.
+    async fn turn(&mut self) -> Result<(), CatalogError> {
+        let earliest = self.latest.saturating_sub(STEP_BACK).unwrap_or(Timestamp::MIN);
+        if self.clock.now() < earliest {
+            return self.step_back().await;
+        }
+        let wake = self.plan.next_fire();
+        tokio::select! {
+            biased;
+            command = self.commands.recv() => match command {
+                Some(command) => self.apply(command),
+                // Nobody can tell it anything any more; what it knows, it fires.
+                None => pending().await,
+            },
+            () = self.clock.set_back_before(earliest) => {}
+            () = sleep_until(&*self.clock, wake) => self.fire().await?,
+        }
+        Ok(())
+    }
+
+    /// The clock was set back: what was accounted for ahead of it would not fire until it gets there again.
+    async fn step_back(&mut self) -> Result<(), CatalogError> {
+        let now = self.clock.now();
+        let ahead = self.plan.ahead_of(now);
+        if !ahead.is_empty() {
+            info!(subscriptions = ahead.len(), "the clock was set back: due times count from now again");
+            self.lead.rewind(&ahead, now).await?;
+            self.reload(&ahead).await?;
+        }
+        self.latest = now;
+        Ok(())
     }
 
     fn apply(&mut self, command: Command) {
@@ -149,29 +188,52 @@ impl Beat {
 
     async fn fire(&mut self) -> Result<(), CatalogError> {
         let now = self.clock.now();
-        let due = self.plan.due(now, SUBSCRIPTIONS_AT_ONCE);
-        let runs: Vec<_> = due.iter().flat_map(|due| due.runs.iter().cloned()).collect();
-        let fired = self.catalog.fire(&runs, now).await?;
-        for due in &due {
-            self.plan.account(due);
+        self.latest = self.latest.max(now);
+        let due = self.plan.due(now, SUBSCRIPTIONS_AT_ONCE, DUE_TIMES_AT_ONCE);
+        let runs: Vec<DueRun> = due.iter().flat_map(|due| due.runs.iter().cloned()).collect();
+        let fired = self.lead.fire(&runs, now).await?;
+        let mut changed = Vec::with_capacity(due.len());
+        for (id, through) in &fired.through {
+            if let Some(uid) = self.plan.uid(*id) {
+                self.plan.account(uid, *through);
+                changed.push(uid);
+            }
         }
-        let uids: Vec<Uuid> = due.iter().map(|due| due.uid).collect();
-        self.publish_next(&uids);
-        if fired.len() < runs.len() {
-            // Some were accounted for already, or follow from a spec that is no longer in force: what is in memory is
-            // not what the catalog has.
-            debug!(due = runs.len(), fired = fired.len(), "the beat's memory is refreshed from the catalog");
-            self.load().await?;
+        let look_again = now.checked_add(LOOK_AGAIN).unwrap_or(now);
+        for uid in fired.waiting.iter().filter_map(|id| self.plan.uid(*id)).collect::<Vec<_>>() {
+            self.plan.hold_until(uid, look_again);
         }
-        self.note(&fired, self.clock.now());
+        self.publish_next(&changed);
+        self.note(&fired.runs, &due);
+        if !fired.outdated.is_empty() {
+            let outdated: Vec<i64> = fired.outdated.into_iter().collect();
+            self.reload(&outdated).await?;
+        }
         Ok(())
     }
 
-    fn note(&self, fired: &[FiredRun], now: Timestamp) {
+    /// Takes over from the catalog how subscriptions stand: those that are gone fire no more.
+    async fn reload(&mut self, ids: &[i64]) -> Result<(), CatalogError> {
+        debug!(subscriptions = ids.len(), "the beat's memory is brought in line with the catalog");
+        let live = self.lead.catalog().scheduled_among(ids).await?;
+        for uid in ids.iter().filter_map(|id| self.plan.uid(*id)).collect::<Vec<_>>() {
+            self.apply(Command::Remove(uid));
+        }
+        for subscription in live {
+            self.put(subscription);
+        }
+        Ok(())
+    }
+
+    fn note(&self, fired: &[FiredRun], due: &[Due]) {
+        let now = self.clock.now();
+        let offsets: HashMap<i64, SignedDuration> =
+            due.iter().filter_map(|due| Some((due.runs.first()?.subscription_id, due.offset))).collect();
         let mut has_runs = false;
         for run in fired {
             debug!(run = %run.run_id, scheduled_for = %run.scheduled_for, skip = ?run.skip, "fired");
-            self.metrics.fired(run, now);
+            let offset = offsets.get(&run.subscription_id).copied().unwrap_or_default();
+            self.metrics.fired(run, now.duration_since(run.scheduled_for) - offset);
             has_runs |= run.skip.is_none();
         }
         if has_runs {

@@ -1,10 +1,10 @@
 //! The operator on a cluster: leader election, the controllers of both kinds, and the writers of their status.
 //!
 //! Only the leader works. A replica that is not waits for the lease; one that loses it ends, and starts anew as a
-//! follower: nothing of what it knew as leader lives on.
+//! follower: nothing of what it knew as leader lives on. The catalog refuses what a former leader still tries.
 
 mod controllers;
-mod leader;
+mod lease;
 mod objects;
 mod source_controller;
 mod status_writer;
@@ -12,18 +12,18 @@ mod subscription_controller;
 
 use std::{sync::Arc, time::Duration};
 
-use events::{Bus, SystemClock};
+use events::{Bus, Clock, SystemClock};
 use kube::Client;
 use prometheus_client::registry::Registry;
 use service::Check;
-use store::catalog::{Catalog, CatalogError};
+use store::catalog::{Catalog, CatalogError, Lead, StuckPolicy};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{Engine, EngineOptions, OperatorMetrics};
-use leader::{Leadership, LeaseOptions};
+use lease::{LeaseHolder, LeaseOptions};
 
-pub use leader::LeaseError;
+pub use lease::LeaseError;
 
 /// How the operator works on a cluster.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct ClusterOptions {
     pub identity: String,
     /// How long a leader that fell silent keeps the lease.
     pub lease_duration: Duration,
+    /// When a run is stuck.
+    pub stuck: StuckPolicy,
 }
 
 /// The operator cannot go on.
@@ -92,35 +94,39 @@ impl Operator {
     /// # Errors
     /// When a part cannot start, or the lease is lost: the process should end and start again.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), OperatorError> {
-        let lease = LeaseOptions {
+        let options = LeaseOptions {
             namespace: self.options.lease_namespace.clone(),
             name: self.options.lease_name.clone(),
             identity: self.options.identity.clone(),
             duration: self.options.lease_duration,
         };
-        let leading = tokio::select! {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut lease = LeaseHolder::new(self.client.clone(), options);
+        let lead = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            leading = Leadership::acquire(self.client.clone(), lease) => leading,
+            lead = lease.acquire(&self.catalog, &*clock) => lead?,
         };
-        let mut leadership = leading?;
-        info!(identity = self.options.identity, "leading");
-        let result = self.lead(&mut leadership, &shutdown).await;
-        // Released only now, when nothing of this replica works any more.
-        leadership.release().await;
+        info!(identity = self.options.identity, epoch = lead.epoch(), "leading");
+        let result = self.lead(lead, &mut lease, clock, &shutdown).await;
+        // Given back only now, when nothing of this replica works any more.
+        lease.release().await;
         result
     }
 
     async fn lead(
         self,
-        leadership: &mut Leadership,
+        lead: Lead,
+        lease: &mut LeaseHolder,
+        clock: Arc<dyn Clock>,
         shutdown: &CancellationToken,
     ) -> Result<(), OperatorError> {
         // The parts end together, whichever ends first.
         let stop = shutdown.child_token();
         let options = EngineOptions {
-            catalog: self.catalog,
+            lead,
+            stuck: self.options.stuck,
             bus: self.bus,
-            clock: Arc::new(SystemClock),
+            clock: clock.clone(),
             metrics: self.metrics.clone(),
             check: self.check,
         };
@@ -136,11 +142,15 @@ impl Operator {
             // A shutdown ends the parts too: it is looked at first.
             biased;
             () = shutdown.cancelled() => Ok(()),
-            () = leadership.lost() => {
+            () = lease.keep(&*clock) => {
                 warn!("the lease was lost");
                 Err(OperatorError::LeaseLost)
             }
-            () = engine.ended() => Err(OperatorError::PartEnded),
+            ended = engine.ended() => match ended {
+                Some(CatalogError::NoLongerLeading { .. }) => Err(OperatorError::LeaseLost),
+                Some(error) => Err(error.into()),
+                None => Err(OperatorError::PartEnded),
+            },
             _ = tasks.join_next() => Err(OperatorError::PartEnded),
         };
         stop.cancel();

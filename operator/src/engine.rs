@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use events::{Bus, Clock};
 use service::Check;
-use store::catalog::{Catalog, CatalogError, FiredRun, RequestedRun};
+use store::catalog::{Catalog, CatalogError, DueRun, FiredRun, Lead, RequestedRun, StuckPolicy};
 use tokio::{
     sync::{Notify, broadcast},
     task::JoinSet,
@@ -24,8 +24,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// What the engine works with.
 pub struct EngineOptions {
-    /// Where runs stand.
-    pub catalog: Catalog,
+    /// The right to make runs, in the catalog where they stand.
+    pub lead: Lead,
+    /// When a run is stuck.
+    pub stuck: StuckPolicy,
     /// Where events go.
     pub bus: Arc<dyn Bus>,
     /// The time.
@@ -42,7 +44,7 @@ pub struct Engine {
     /// Until it is started.
     beat: Option<Beat>,
     shutdown: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Result<(), CatalogError>>,
 }
 
 /// How others reach a running [`Engine`].
@@ -50,6 +52,7 @@ pub struct Engine {
 pub struct EngineHandle {
     /// The catalog.
     pub catalog: Catalog,
+    lead: Lead,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What fires.
@@ -78,20 +81,26 @@ impl Engine {
         options: EngineOptions,
         shutdown: &CancellationToken,
     ) -> Result<Self, CatalogError> {
-        let EngineOptions { catalog, bus, clock, metrics, check } = options;
+        let EngineOptions { lead, stuck, bus, clock, metrics, check } = options;
+        let catalog = lead.catalog().clone();
         let wake = Arc::new(Notify::new());
-        let (mut tracker, runs) = RunTracker::new(catalog.clone());
+        let (mut tracker, runs) =
+            RunTracker::new(lead.clone(), stuck, clock.clone(), wake.clone(), metrics.clone());
         let (mut beat, beat_handle) =
-            Beat::new(catalog.clone(), clock.clone(), wake.clone(), runs.clone(), metrics.clone());
+            Beat::new(lead.clone(), clock.clone(), wake.clone(), runs.clone(), metrics.clone());
         tracker.load().await?;
         beat.load().await?;
         let relay =
             Relay { catalog: catalog.clone(), bus, clock: clock.clone(), wake: wake.clone(), metrics, check };
         let mut tasks = JoinSet::new();
         tasks.spawn(tracker.run(shutdown.clone()));
-        tasks.spawn(relay.run(shutdown.clone()));
+        let relaying = relay.run(shutdown.clone());
+        tasks.spawn(async {
+            relaying.await;
+            Ok(())
+        });
         Ok(Self {
-            handle: EngineHandle { catalog, clock, beat: beat_handle, runs, relay: wake },
+            handle: EngineHandle { catalog, lead, clock, beat: beat_handle, runs, relay: wake },
             beat: Some(beat),
             shutdown: shutdown.clone(),
             tasks,
@@ -110,9 +119,12 @@ impl Engine {
         self.handle.clone()
     }
 
-    /// Waits until a part ends that should not have, which is when it panicked.
-    pub async fn ended(&mut self) {
-        self.tasks.join_next().await;
+    /// Waits until a part ends that should not have, and says why: the lead is another's, or `None` where it panicked.
+    pub async fn ended(&mut self) -> Option<CatalogError> {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(error))) => Some(error),
+            Some(Ok(Ok(())) | Err(_)) | None => None,
+        }
     }
 
     /// Waits until all parts have ended after the shutdown.
@@ -135,11 +147,18 @@ impl EngineHandle {
     /// # Errors
     /// When the catalog fails.
     pub async fn request_run(&self, request: &RequestedRun) -> Result<Option<FiredRun>, CatalogError> {
-        let fired = self.catalog.request_run(request, self.clock.now()).await?;
+        let fired = self.lead.request_run(request, self.clock.now()).await?;
         if let Some(run) = &fired {
             self.relay.notify_one();
             self.runs.fired(std::slice::from_ref(run));
         }
         Ok(fired)
+    }
+
+    /// Records due times as skipped, before what they follow from is no longer in force.
+    pub(crate) async fn record_skips(&self, skips: &[DueRun]) -> Result<(), CatalogError> {
+        let fired = self.lead.fire(skips, self.clock.now()).await?;
+        self.runs.fired(&fired.runs);
+        Ok(())
     }
 }

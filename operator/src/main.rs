@@ -3,12 +3,15 @@
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, Subcommand};
-use events::{error_chain, kafka::KafkaBus};
+use events::{Bus, error_chain, kafka::KafkaBus};
+use jiff::SignedDuration;
 use operator::cluster::{ClusterOptions, Operator};
 use prometheus_client::registry::Registry;
 use service::{
     Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, init_logging, shutdown_on_signal,
+    watch_bus,
 };
+use store::catalog::StuckPolicy;
 use tokio_util::sync::CancellationToken;
 
 /// Reconciles Sources and Subscriptions, makes their runs when they are due, and shows what became of them.
@@ -52,8 +55,14 @@ struct RunArguments {
     #[arg(long, env = "POD_NAME")]
     identity: Option<String>,
     /// How long, in seconds, a leader that fell silent keeps the lease
-    #[arg(long, env = "TIPSTAFF_LEASE_SECONDS", default_value_t = 15)]
+    #[arg(long, env = "TIPSTAFF_LEASE_SECONDS", default_value_t = 10)]
     lease_seconds: u64,
+    /// After how many seconds without progress a run's event is sent again
+    #[arg(long, env = "TIPSTAFF_RESTART_AFTER_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    restart_after_seconds: u32,
+    /// After how many seconds without progress a run fails
+    #[arg(long, env = "TIPSTAFF_GIVE_UP_AFTER_SECONDS", default_value_t = 21_600, value_parser = clap::value_parser!(u32).range(1..))]
+    give_up_after_seconds: u32,
 }
 
 #[tokio::main]
@@ -85,7 +94,7 @@ async fn run_operator(arguments: RunArguments) -> Result<(), events::BoxError> {
     let shutdown = shutdown_on_signal()?;
     let catalog = arguments.database.connect().await?;
     catalog.check_schema().await?;
-    let bus = Arc::new(KafkaBus::new(arguments.kafka.options(Duration::from_secs(5)))?);
+    let bus: Arc<dyn Bus> = Arc::new(KafkaBus::new(arguments.kafka.options(Duration::from_secs(5)))?);
     let mut registry = Registry::default();
     let check = Check::default();
     let options = ClusterOptions {
@@ -94,13 +103,19 @@ async fn run_operator(arguments: RunArguments) -> Result<(), events::BoxError> {
         lease_name: arguments.lease_name,
         identity: arguments.identity.unwrap_or_else(|| format!("operator-{}", uuid::Uuid::new_v4())),
         lease_duration: Duration::from_secs(arguments.lease_seconds),
+        stuck: StuckPolicy {
+            restart_after: SignedDuration::from_secs(arguments.restart_after_seconds.into()),
+            give_up_after: SignedDuration::from_secs(arguments.give_up_after_seconds.into()),
+        },
     };
-    let operator = Operator::new(options, catalog.clone(), bus, &mut registry, check.clone()).await?;
-    let health = HealthServer::bind(arguments.listen, registry, catalog, check).await?;
+    let operator = Operator::new(options, catalog.clone(), bus.clone(), &mut registry, check.clone()).await?;
+    let health = HealthServer::bind(arguments.listen, registry, catalog, check.clone()).await?;
     let stop_health = CancellationToken::new();
     let serving = tokio::spawn(health.serve(stop_health.clone()));
+    let watching = tokio::spawn(watch_bus(bus, check, stop_health.clone()));
     let result = operator.run(shutdown).await;
     stop_health.cancel();
     serving.await?;
+    watching.await?;
     Ok(result?)
 }

@@ -1,4 +1,4 @@
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -21,6 +21,7 @@ pub struct OperatorMetrics {
     runs: Counter,
     skipped: Family<ReasonLabels, Counter>,
     lateness: Histogram,
+    restarted: Counter,
     relayed: Counter,
     status_writes: Counter,
     reconcile_failures: Counter,
@@ -33,6 +34,7 @@ impl OperatorMetrics {
             runs: Counter::default(),
             skipped: Family::default(),
             lateness: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            restarted: Counter::default(),
             relayed: Counter::default(),
             status_writes: Counter::default(),
             reconcile_failures: Counter::default(),
@@ -43,6 +45,11 @@ impl OperatorMetrics {
             "tipstaff_beat_lateness_seconds",
             "From a due time to the commit of its run",
             metrics.lateness.clone(),
+        );
+        registry.register(
+            "tipstaff_runs_restarted",
+            "Times that the event of a run without progress was sent again",
+            metrics.restarted.clone(),
         );
         registry.register(
             "tipstaff_outbox_relayed",
@@ -62,16 +69,22 @@ impl OperatorMetrics {
         metrics
     }
 
-    pub(crate) fn fired(&self, run: &FiredRun, now: Timestamp) {
+    /// `lateness`: since the due time and the subscription's own delay after it.
+    pub(crate) fn fired(&self, run: &FiredRun, lateness: SignedDuration) {
         match &run.skip {
             None => {
                 self.runs.inc();
-                self.lateness.observe(now.duration_since(run.scheduled_for).as_secs_f64());
+                self.lateness.observe(lateness.as_secs_f64());
             }
             Some(skip) => {
-                self.skipped.get_or_create(&ReasonLabels { reason: skip.reason }).inc();
+                let labels = ReasonLabels { reason: skip.reason };
+                self.skipped.get_or_create(&labels).inc_by(run.due_times().into());
             }
         }
+    }
+
+    pub(crate) fn restarted(&self, count: usize) {
+        self.restarted.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn relayed(&self, count: usize) {

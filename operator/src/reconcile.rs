@@ -3,18 +3,23 @@
 //! They know no API server. What they find is a [`Verdict`], which whoever calls shows: in conditions, or on a terminal.
 
 use crds::{
-    HeaderValue, REQUESTED_AT_ANNOTATION, Source, Subscription, ValidatedSource, ValidatedSubscription,
-    Violation, conditions::reasons, validate_source, validate_subscription,
+    BACKFILL_AT_ANNOTATION, HeaderValue, REQUESTED_AT_ANNOTATION, Schedule, Source, Subscription,
+    ValidatedSource, ValidatedSubscription, Violation, conditions::reasons, validate_source,
+    validate_subscription,
 };
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use store::catalog::{
-    CatalogError, CatchUp, Concurrency, DeletedSource, HeaderSetting, HeaderSource, ObjectKey, RequestedRun,
-    SourceRecord, SourceSettings, SubscriptionRecord, SubscriptionSettings,
+    CatalogError, CatchUp, Concurrency, DeletedSource, DueRun, HeaderSetting, HeaderSource, ObjectKey,
+    RequestedRun, Skip, SkippedTogether, SourceRecord, SourceSettings, SubscriptionRecord, SubscriptionRow,
+    SubscriptionSettings, Trigger, WhenActive,
 };
 use uuid::Uuid;
 
 use crate::EngineHandle;
+
+/// How many due times of a changed schedule are recorded at a time.
+const DUE_TIMES_AT_ONCE: usize = 10_000;
 
 /// What reconciling an object found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +130,7 @@ impl Reconciler {
         }
     }
 
-    /// Brings a Subscription into the catalog and the beat, and makes the run that its annotation asks for.
+    /// Brings a Subscription into the catalog and the beat, and makes the runs that its annotations ask for.
     ///
     /// # Errors
     /// When the catalog fails, or the object has no name, namespace or uid.
@@ -160,15 +165,30 @@ impl Reconciler {
             None => self.engine.catalog.subscription_generation(key.uid, source_id, &settings).await?,
         };
         let record = SubscriptionRecord { key, generation, source_id, settings, created_at };
-        let row = self.engine.catalog.put_subscription(&record, self.now()).await?;
+        let row = match self.engine.catalog.subscription(record.key.uid).await? {
+            Some(row) if row.is_in_line_with(&record) => row,
+            before => {
+                if let Some(before) = before {
+                    self.close_schedule(&before, &record).await?;
+                }
+                self.engine.catalog.put_subscription(&record, self.now()).await?
+            }
+        };
+        let asked = [
+            (Trigger::Request, REQUESTED_AT_ANNOTATION, row.last_request),
+            (Trigger::Backfill, BACKFILL_AT_ANNOTATION, row.last_backfill),
+        ];
         let scheduled = row.scheduled;
         let (id, uid, source_suspended) = (scheduled.id, scheduled.key.uid, scheduled.source_suspended);
         self.engine.beat.put(scheduled);
-        if let Some(token) = subscription.annotations().get(REQUESTED_AT_ANNOTATION)
-            && row.last_request.as_ref() != Some(token)
-        {
-            let request = RequestedRun { subscription_id: id, subscription_uid: uid, token: token.clone() };
-            self.engine.request_run(&request).await?;
+        for (trigger, annotation, honoured) in asked {
+            if let Some(token) = subscription.annotations().get(annotation)
+                && honoured.as_ref() != Some(token)
+            {
+                let token = token.clone();
+                let request = RequestedRun { subscription_id: id, subscription_uid: uid, trigger, token };
+                self.engine.request_run(&request).await?;
+            }
         }
         Ok(if suspended {
             Verdict::ready(reasons::SUSPENDED, "Due times are skipped while spec.suspend is true", id)
@@ -187,6 +207,45 @@ impl Reconciler {
         self.engine.beat.remove(uid);
         self.engine.catalog.delete_subscription(uid, self.now()).await?;
         Ok(())
+    }
+
+    /// Records the due times that passed under a schedule which is changed now, while nothing was there to start them.
+    async fn close_schedule(
+        &self,
+        before: &SubscriptionRow,
+        record: &SubscriptionRecord,
+    ) -> Result<(), ReconcileError> {
+        let old = &before.scheduled;
+        let is_changed = (&old.settings.schedule, &old.settings.time_zone)
+            != (&record.settings.schedule, &record.settings.time_zone);
+        // What the catalog has may be from a release that read schedules otherwise.
+        let Ok(schedule) = Schedule::parse(&old.settings.schedule, &old.settings.time_zone) else {
+            return Ok(());
+        };
+        if !is_changed || before.is_deleted || record.generation < old.generation {
+            return Ok(());
+        }
+        let now = self.now();
+        let mut through = old.scheduled_through;
+        loop {
+            let passed = schedule.due_between(through, now, DUE_TIMES_AT_ONCE);
+            let (Some(first), Some(last)) = (passed.first(), passed.last()) else { return Ok(()) };
+            through = *last;
+            let count = u32::try_from(passed.len()).unwrap_or(u32::MAX);
+            let skip = DueRun {
+                subscription_id: old.id,
+                subscription_uid: old.key.uid,
+                generation: old.generation,
+                scheduled_for: *last,
+                when_active: WhenActive::Skip,
+                skip: Some(Skip {
+                    reason: "Superseded",
+                    message: "it was missed, and the schedule was changed before it could be run".to_owned(),
+                }),
+                skipped_together: (count > 1).then_some(SkippedTogether { from: *first, count }),
+            };
+            self.engine.record_skips(&[skip]).await?;
+        }
     }
 
     fn now(&self) -> Timestamp {

@@ -16,7 +16,7 @@ use crate::{OperatorMetrics, backoff::Backoff};
 const EVENTS_AT_ONCE: i64 = 1_000;
 /// How often to look for events that workers put off: nobody notifies of those. Looking is one read of an index.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_millis(500);
-const PART: &str = "bus";
+const PART: &str = "outbox";
 
 pub(crate) struct Relay {
     pub(crate) catalog: Catalog,

@@ -1,26 +1,28 @@
 //! Run tracking: which runs are active, and what became of them.
 //!
 //! The workers end a run in the catalog, with its last document. Here that is noticed, by looking at the runs that are
-//! known to be active: where none is, nothing is asked.
+//! known to be active: where none is, nothing is asked. Active runs that get no further are helped on, or ended.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use events::error_chain;
-use store::catalog::{Catalog, CatalogError, FiredRun, RunReport};
+use events::{Clock, error_chain};
+use store::catalog::{CatalogError, FiredRun, Lead, RunReport, StuckPolicy};
 use tokio::{
-    sync::{broadcast, mpsc},
+    sync::{Notify, broadcast, mpsc},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::backoff::Backoff;
+use crate::{OperatorMetrics, backoff::Backoff};
 
 /// How often active runs are looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How many of them one statement looks at.
 const RUNS_AT_ONCE: usize = 5_000;
+/// How often runs that are stuck are looked for, at most: more often where they are so sooner.
+const LOOK_FOR_STUCK: Duration = Duration::from_secs(30);
 /// How many events a slow listener may fall behind.
 const LISTENER_BUFFER: usize = 4_096;
 
@@ -59,61 +61,102 @@ impl RunTrackerHandle {
 }
 
 pub(crate) struct RunTracker {
-    catalog: Catalog,
+    lead: Lead,
+    stuck: StuckPolicy,
+    clock: Arc<dyn Clock>,
+    relay: Arc<Notify>,
+    metrics: OperatorMetrics,
     fired: mpsc::UnboundedReceiver<Vec<Uuid>>,
     events: broadcast::Sender<RunEvent>,
     active: VecDeque<Uuid>,
 }
 
 impl RunTracker {
-    pub(crate) fn new(catalog: Catalog) -> (Self, RunTrackerHandle) {
+    pub(crate) fn new(
+        lead: Lead,
+        stuck: StuckPolicy,
+        clock: Arc<dyn Clock>,
+        relay: Arc<Notify>,
+        metrics: OperatorMetrics,
+    ) -> (Self, RunTrackerHandle) {
         let (sender, fired) = mpsc::unbounded_channel();
         let (events, _) = broadcast::channel(LISTENER_BUFFER);
         let handle = RunTrackerHandle { fired: sender, events: events.clone() };
-        (Self { catalog, fired, events, active: VecDeque::new() }, handle)
+        let active = VecDeque::new();
+        (Self { lead, stuck, clock, relay, metrics, fired, events, active }, handle)
     }
 
     /// Takes over the runs that are active already.
     pub(crate) async fn load(&mut self) -> Result<(), CatalogError> {
-        self.active = self.catalog.active_runs().await?.into();
+        self.active = self.lead.catalog().active_runs().await?.into();
         Ok(())
     }
 
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    /// Looks until `shutdown`.
+    ///
+    /// # Errors
+    /// [`CatalogError::NoLongerLeading`]. After any other failure it tries again.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), CatalogError> {
         let mut backoff = Backoff::new();
+        let restart_after = Duration::try_from(self.stuck.restart_after).unwrap_or_default();
+        let look_for_stuck = LOOK_FOR_STUCK.min(restart_after / 4);
         // Kept over the loop's turns: new runs must not put the next look off.
         let mut next_look = Instant::now();
+        let mut next_stuck_look = Instant::now() + look_for_stuck;
         loop {
-            tokio::select! {
+            let result = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return Ok(()),
                 fired = self.fired.recv() => match fired {
                     Some(runs) => {
                         if self.active.is_empty() {
                             next_look = Instant::now() + LOOK_AGAIN;
+                            next_stuck_look = Instant::now() + look_for_stuck;
                         }
                         self.active.extend(runs);
+                        continue;
                     }
-                    None => return,
+                    None => return Ok(()),
                 },
-                () = sleep_until(next_look), if !self.active.is_empty() => match self.look().await {
-                    Ok(()) => {
-                        backoff.reset();
-                        next_look = Instant::now() + LOOK_AGAIN;
-                    }
-                    Err(error) => {
-                        warn!(error = error_chain(&error), "active runs could not be looked at; trying again");
-                        next_look = Instant::now() + backoff.after_failure();
-                    }
+                () = sleep_until(next_look), if !self.active.is_empty() => {
+                    next_look = Instant::now() + LOOK_AGAIN;
+                    self.look().await
                 },
+                () = sleep_until(next_stuck_look), if !self.active.is_empty() => {
+                    next_stuck_look = Instant::now() + look_for_stuck;
+                    self.mend_stuck().await
+                },
+            };
+            match result {
+                Ok(()) => backoff.reset(),
+                Err(error @ CatalogError::NoLongerLeading { .. }) => return Err(error),
+                Err(error) => {
+                    warn!(error = error_chain(&error), "active runs could not be looked at; trying again");
+                    next_look = Instant::now() + backoff.after_failure();
+                }
             }
         }
+    }
+
+    async fn mend_stuck(&self) -> Result<(), CatalogError> {
+        let stuck = self.lead.mend_stuck_runs(&self.stuck, self.clock.now()).await?;
+        for run in &stuck.restarted {
+            warn!(%run, "a run made no progress: its event is sent again");
+        }
+        for run in &stuck.given_up {
+            warn!(%run, "a run made no progress for too long: it failed");
+        }
+        if !stuck.restarted.is_empty() {
+            self.relay.notify_one();
+        }
+        self.metrics.restarted(stuck.restarted.len());
+        Ok(())
     }
 
     async fn look(&mut self) -> Result<(), CatalogError> {
         let count = self.active.len().min(RUNS_AT_ONCE);
         let looked_at: Vec<Uuid> = self.active.iter().take(count).copied().collect();
-        let ended = self.catalog.ended_runs(&looked_at).await?;
+        let ended = self.lead.catalog().ended_runs(&looked_at).await?;
         self.active.drain(..count);
         let ended_ids: std::collections::HashSet<Uuid> = ended.iter().map(|run| run.id).collect();
         // Those still active go to the end of the queue, so that all take turns.

@@ -43,6 +43,7 @@ pub(crate) fn subscription_status(
         status.versions = Some(summary.versions);
         status.last_change_time = summary.last_change_time.map(seconds);
         status.last_handled_request_at = summary.last_request.clone();
+        status.last_handled_backfill_at = summary.last_backfill.clone();
         status.last_run = summary.last_run.as_ref().map(last_run);
         set_succeeding(&mut status.conditions, summary.last_run.as_ref(), generation, now);
     }

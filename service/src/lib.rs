@@ -1,11 +1,13 @@
 //! What every long-running process of Tipstaff has: flags, logs, signals, health and metrics.
 
 mod arguments;
+mod bus_watch;
 mod health;
 mod logging;
 mod signals;
 
 pub use arguments::{DatabaseArguments, KafkaArguments};
+pub use bus_watch::watch_bus;
 pub use health::{Check, HealthServer, HealthServerError};
 pub use logging::{LogFormat, init_logging};
 pub use signals::shutdown_on_signal;

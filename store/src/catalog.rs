@@ -3,11 +3,14 @@
 //! All SQL of Tipstaff stands in this module. Whoever calls gives the time, so that tests control it.
 
 mod artifacts;
+mod backfill;
+mod lead;
 mod objects;
 mod outbox;
 mod runs;
 mod schedule;
 mod settings;
+mod stuck;
 
 use std::time::Duration;
 
@@ -20,14 +23,20 @@ use sqlx::{
 };
 
 pub use artifacts::{Artifact, CrawlWork, NewArtifact, StoredArtifact};
+pub use lead::Lead;
 pub use objects::{DeletedSource, ObjectKey, SourceRecord, SourceRow, SubscriptionRecord, SubscriptionRow};
 pub use outbox::OutboxBatch;
 pub use runs::{RunPhase, RunPlan, RunReport, SubscriptionSummary, Trigger};
-pub use schedule::{DueRun, FiredRun, RequestedRun, Skip};
+pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
 pub use settings::{
     CatchUp, Concurrency, HeaderSetting, HeaderSource, ScheduledSubscription, SourceSettings,
     SubscriptionSettings,
 };
+pub use stuck::{StuckPolicy, StuckRuns};
+
+/// How long a transaction may wait for this program before the database gives it up, with all that it has locked: a process
+/// that stands still must not keep others from taking over.
+const IDLE_TRANSACTION: (&str, &str) = ("idle_in_transaction_session_timeout", "15s");
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -59,6 +68,16 @@ pub enum CatalogError {
         found: i64,
         /// The newest migration that this program knows.
         wanted: i64,
+    },
+    /// Another operator has begun to lead since, under a newer epoch: this one makes no more runs.
+    #[error(
+        "another operator leads under epoch {newer}, this one did under epoch {own}: it makes no more runs"
+    )]
+    NoLongerLeading {
+        /// The epoch of the one who tried.
+        own: i64,
+        /// The epoch in force.
+        newer: i64,
     },
     /// A statement failed.
     #[error("the catalog failed to {action}")]
@@ -94,7 +113,7 @@ impl Catalog {
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(within)
-            .connect_with(options.application_name("tipstaff"))
+            .connect_with(options.application_name("tipstaff").options([IDLE_TRANSACTION]))
             .await
             .map_err(CatalogError::Connect)?;
         Ok(Self { pool })

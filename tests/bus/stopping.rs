@@ -209,6 +209,10 @@ impl Bus for Troubled {
         self.bus.subscribe(group, topics).await
     }
 
+    async fn ping(&self) -> Result<(), BusError> {
+        Ok(())
+    }
+
     async fn ensure_topics(&self) -> Result<(), BusError> {
         self.bus.ensure_topics().await
     }

@@ -1,5 +1,5 @@
 use jiff::SignedDuration;
-use store::catalog::{CatalogError, Concurrency, DeletedSource, RunPhase};
+use store::catalog::{CatalogError, Concurrency, DeletedSource, RunPhase, WhenActive};
 use uuid::Uuid;
 
 use crate::place::{NOON, Place, URL, due, fetched, minute, object, source_record, subscription_record};
@@ -304,6 +304,6 @@ async fn instants_are_kept_to_the_microsecond() {
     let row = place.catalog.put_subscription(&record, minute(1)).await.unwrap().scheduled;
     assert_eq!(row.scheduled_through, NOON + SignedDuration::from_nanos(1_000));
     // The very due time that is accounted for, in nanoseconds: still the same one.
-    let again = due(&row, record.created_at, Concurrency::Allow);
-    assert_eq!(place.catalog.fire(&[again], minute(1)).await.unwrap(), []);
+    let again = due(&row, record.created_at, WhenActive::RunBoth);
+    assert_eq!(place.fire(&[again], minute(1)).await.unwrap(), []);
 }

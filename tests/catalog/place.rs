@@ -9,8 +9,9 @@ use sqlx::{
 };
 use stack::Stack;
 use store::catalog::{
-    Catalog, CatchUp, Concurrency, DueRun, HeaderSetting, HeaderSource, NewArtifact, ObjectKey, RequestedRun,
-    RunReport, ScheduledSubscription, SourceRecord, SourceSettings, SubscriptionRecord, SubscriptionSettings,
+    Catalog, CatalogError, CatchUp, Concurrency, DueRun, FiredRun, HeaderSetting, HeaderSource, Lead,
+    NewArtifact, ObjectKey, RequestedRun, RunReport, ScheduledSubscription, SourceRecord, SourceSettings,
+    SubscriptionRecord, SubscriptionSettings, Trigger, WhenActive,
 };
 use uuid::Uuid;
 
@@ -33,6 +34,7 @@ pub(crate) struct Place {
     database: String,
     url: String,
     pub(crate) catalog: Catalog,
+    lead: Option<Lead>,
     /// To look behind the catalog's back.
     pub(crate) sql: PgPool,
 }
@@ -40,8 +42,9 @@ pub(crate) struct Place {
 impl Place {
     /// With the schema in it.
     pub(crate) async fn new() -> Self {
-        let place = Self::empty().await;
+        let mut place = Self::empty().await;
         place.catalog.migrate().await.unwrap();
+        place.lead = Some(place.catalog.lead(1, "test", NOON).await.unwrap());
         place
     }
 
@@ -52,7 +55,17 @@ impl Place {
         let catalog = connect(&url).await;
         let options: PgConnectOptions = url.parse().unwrap();
         let sql = PgPoolOptions::new().max_connections(4).connect_with(options).await.unwrap();
-        Self { stack, database, url, catalog, sql }
+        Self { stack, database, url, catalog, lead: None, sql }
+    }
+
+    /// The right to make runs, under epoch 1.
+    pub(crate) fn lead(&self) -> &Lead {
+        self.lead.as_ref().unwrap()
+    }
+
+    /// What came of due times.
+    pub(crate) async fn fire(&self, due: &[DueRun], now: Timestamp) -> Result<Vec<FiredRun>, CatalogError> {
+        Ok(self.lead().fire(due, now).await?.runs)
     }
 
     /// The catalog as another process has it.
@@ -91,7 +104,7 @@ impl Place {
 
     /// Makes the run of a due time that the schedule's rules do not object to.
     pub(crate) async fn run(&self, subscription: &ScheduledSubscription, at: Timestamp) -> Uuid {
-        let fired = self.catalog.fire(&[due(subscription, at, Concurrency::Allow)], at).await.unwrap();
+        let fired = self.fire(&[due(subscription, at, WhenActive::RunBoth)], at).await.unwrap();
         assert_eq!(fired.len(), 1);
         assert_eq!(fired[0].skip, None);
         fired[0].run_id
@@ -106,7 +119,7 @@ impl Place {
     ) -> Uuid {
         let run = self.run(subscription, at).await;
         let urls: Vec<_> = urls.iter().map(|url| (*url).to_owned()).collect();
-        assert!(self.catalog.begin_run(run, &urls, at).await.unwrap());
+        assert_eq!(self.catalog.begin_run(run, &urls, at).await.unwrap(), urls);
         run
     }
 
@@ -177,14 +190,15 @@ pub(crate) fn subscription_record(name: &str, source_id: i64) -> SubscriptionRec
     SubscriptionRecord { key: object(name), generation: 1, source_id, settings, created_at: NOON }
 }
 
-pub(crate) fn due(subscription: &ScheduledSubscription, at: Timestamp, concurrency: Concurrency) -> DueRun {
+pub(crate) fn due(subscription: &ScheduledSubscription, at: Timestamp, when_active: WhenActive) -> DueRun {
     DueRun {
         subscription_id: subscription.id,
         subscription_uid: subscription.key.uid,
         generation: subscription.generation,
         scheduled_for: at,
-        concurrency,
+        when_active,
         skip: None,
+        skipped_together: None,
     }
 }
 
@@ -192,6 +206,7 @@ pub(crate) fn request(subscription: &ScheduledSubscription, token: &str) -> Requ
     RequestedRun {
         subscription_id: subscription.id,
         subscription_uid: subscription.key.uid,
+        trigger: Trigger::Request,
         token: token.to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-use store::catalog::Concurrency::Allow;
+use store::catalog::WhenActive::RunBoth;
 use store::catalog::{DueRun, RunPhase, Skip, SubscriptionSummary};
 
 use crate::place::{Place, URL, due, fetched, minute, request};
@@ -25,12 +25,12 @@ async fn summaries_show_each_subscriptions_own_runs() {
     let unchanged = place.begun_run(&busy, minute(3), &[URL]).await;
     place.catalog.store_artifact(&fetched(unchanged, URL, 'a'), minute(4)).await.unwrap();
     let active = place.run(&busy, minute(5)).await;
-    let requested = place.catalog.request_run(&request(&busy, "now"), minute(6)).await.unwrap().unwrap();
+    let requested = place.lead().request_run(&request(&busy, "now"), minute(6)).await.unwrap().unwrap();
     place.catalog.fail_run(requested.run_id, "NotFound", "404", minute(7)).await.unwrap();
     // Skips are neither the last run nor the last schedule.
     let skip = Skip { reason: "Overlap", message: String::new() };
-    let skipped = DueRun { skip: Some(skip), ..due(&busy, minute(8), Allow) };
-    place.catalog.fire(&[skipped], minute(8)).await.unwrap();
+    let skipped = DueRun { skip: Some(skip), ..due(&busy, minute(8), RunBoth) };
+    place.fire(&[skipped], minute(8)).await.unwrap();
     let others_run = place.begun_run(&other, minute(9), &[URL]).await;
     place.catalog.store_artifact(&fetched(others_run, URL, 'b'), minute(9)).await.unwrap();
     version(&place, changed).await;

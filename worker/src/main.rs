@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use service::{
     Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, init_logging, shutdown_on_signal,
+    watch_bus,
 };
 use store::blobs::{self, BlobLocation, S3Credentials, S3Options, Spool};
 use tokio_util::sync::CancellationToken;
@@ -131,12 +132,15 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
         drain,
     };
     let pipeline = Pipeline::new(&options, &tools, &bus, &metrics)?;
-    let health = HealthServer::bind(arguments.listen, registry, catalog, Check::default()).await?;
+    let check = Check::default();
+    let health = HealthServer::bind(arguments.listen, registry, catalog, check.clone()).await?;
     let stop_health = CancellationToken::new();
     let serving = tokio::spawn(health.serve(stop_health.clone()));
+    let watching = tokio::spawn(watch_bus(bus, check, stop_health.clone()));
     tracing::info!(roles = ?options.roles, "working");
     let result = pipeline.run(shutdown).await;
     stop_health.cancel();
     serving.await?;
+    watching.await?;
     Ok(result?)
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crds::conditions::reasons;
-use crds::{REQUESTED_AT_ANNOTATION, Subscription};
+use crds::{BACKFILL_AT_ANNOTATION, REQUESTED_AT_ANNOTATION, Subscription};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator::{Reconciler, SourceDeletion, Verdict};
 use store::catalog::{CatalogError, ObjectKey};
@@ -20,7 +20,7 @@ const SUBSCRIPTION: &str = "Subscription";
 pub(super) struct Objects {
     reconciler: Reconciler,
     printer: Printer,
-    /// Whether due times fire, and the annotation that asks for a run is honoured.
+    /// Whether due times fire, and annotations that ask for runs are honoured.
     follows_schedule: bool,
     told: BTreeMap<ObjectName, Told>,
     problems: BTreeSet<Problem>,
@@ -99,6 +99,7 @@ impl Objects {
             && let Some(annotations) = &mut object.metadata.annotations
         {
             annotations.remove(REQUESTED_AT_ANNOTATION);
+            annotations.remove(BACKFILL_AT_ANNOTATION);
         }
         let verdict = self.reconciler.apply_subscription(&object).await?;
         let name = SubscriptionName {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use events::memory::MemoryBus;
 use events::{Bus, Clock, ConsumerMetrics, Role};
+use jiff::SignedDuration;
 use operator::{Engine, EngineHandle, EngineOptions, OperatorMetrics};
 use prometheus_client::registry::Registry;
 use service::Check;
 use store::blobs::{self, BlobLocation, Spool};
-use store::catalog::Catalog;
+use store::catalog::{Catalog, StuckPolicy};
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ use super::{DRAIN, LocalError, LocalOptions};
 const CONNECTIONS: u32 = 20;
 /// How long the database may take to answer the first time.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// As the operator's defaults.
+const STUCK: StuckPolicy =
+    StuckPolicy { restart_after: SignedDuration::from_mins(5), give_up_after: SignedDuration::from_hours(6) };
 /// How many events each role handles at a time.
 const CONCURRENCY: usize = 16;
 
@@ -49,8 +53,10 @@ impl Parts {
     ) -> Result<Self, LocalError> {
         let catalog = Catalog::connect(database_url, CONNECTIONS, CONNECT_WITHIN).await?;
         catalog.migrate().await?;
+        let now = clock.now();
+        let lead = catalog.lead(catalog.epoch().await? + 1, "tipstaff local", now).await?;
         // The bus of the last process is gone with all that was on it.
-        let resumed_runs = catalog.restart_active_runs(clock.now()).await?;
+        let resumed_runs = catalog.restart_active_runs(now).await?;
         let tools = Tools {
             catalog: catalog.clone(),
             blobs: blobs::connect(&BlobLocation::Directory(blob_dir(options))).await?,
@@ -70,7 +76,8 @@ impl Parts {
         let mut tasks = JoinSet::new();
         tasks.spawn(pipeline.run(stop.clone()));
         let metrics = OperatorMetrics::register(&mut registry);
-        let engine_options = EngineOptions { catalog, bus, clock, metrics, check: Check::default() };
+        let engine_options =
+            EngineOptions { lead, stuck: STUCK, bus, clock, metrics, check: Check::default() };
         let engine = Engine::start_without_beat(engine_options, &stop).await?;
         Ok(Self { engine, pipeline: tasks, stop, setbacks, resumed_runs })
     }
@@ -93,7 +100,7 @@ impl Parts {
     /// Waits until a part ends by itself, and says why.
     pub(super) async fn failed(&mut self) -> LocalError {
         tokio::select! {
-            () = self.engine.ended() => LocalError::EngineEnded,
+            ended = self.engine.ended() => ended.map_or(LocalError::EngineEnded, LocalError::from),
             Some(ended) = self.pipeline.join_next() => match ended {
                 Ok(Err(error)) => error.into(),
                 Ok(Ok(())) => LocalError::EngineEnded,

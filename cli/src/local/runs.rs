@@ -19,7 +19,7 @@ pub(super) struct SkippedRuns {
     pub(super) first: FiredRun,
     skip: Skip,
     last: FiredRun,
-    count: usize,
+    count: u64,
 }
 
 impl SkippedRuns {
@@ -29,7 +29,10 @@ impl SkippedRuns {
             reason: self.skip.reason,
             message: self.skip.message.clone(),
             count: self.count,
-            scheduled_for: self.first.scheduled_for,
+            scheduled_for: self
+                .first
+                .skipped_together
+                .map_or(self.first.scheduled_for, |together| together.from),
             scheduled_through: self.last.scheduled_for,
         }
     }
@@ -50,18 +53,19 @@ pub(super) fn group(events: Vec<RunEvent>) -> Vec<Happening> {
             happenings.push(Happening::Started(run));
             continue;
         };
+        let count = u64::from(run.due_times());
         match happenings.last_mut() {
             Some(Happening::Skipped(before))
                 if before.skip == skip && before.first.subscription_id == run.subscription_id =>
             {
                 before.last = run;
-                before.count += 1;
+                before.count += count;
             }
             _ => happenings.push(Happening::Skipped(SkippedRuns {
                 first: run.clone(),
                 skip,
                 last: run,
-                count: 1,
+                count,
             })),
         }
     }
@@ -123,6 +127,7 @@ mod tests {
             scheduled_for: Timestamp::from_second(second).unwrap(),
             trigger: Trigger::Schedule,
             skip: reason.map(|reason| Skip { reason, message: "why".into() }),
+            skipped_together: None,
         })
     }
 

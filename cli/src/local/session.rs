@@ -5,7 +5,7 @@ use std::time::Duration;
 use crds::conditions::reasons;
 use events::error_chain;
 use operator::{EngineHandle, Reconciler, RunEvent};
-use store::catalog::{CatalogError, RequestedRun, RunReport};
+use store::catalog::{CatalogError, RequestedRun, RunReport, Trigger};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
@@ -153,7 +153,8 @@ impl<'a> Session<'a> {
             }
             Some(subscription_id) if verdict.ready => {
                 let token = format!("once-{}", Uuid::new_v4());
-                let request = RequestedRun { subscription_id, subscription_uid: uid, token };
+                let trigger = Trigger::Request;
+                let request = RequestedRun { subscription_id, subscription_uid: uid, trigger, token };
                 match self.engine.request_run(&request).await? {
                     Some(run) => once.waiting.push(run.run_id),
                     None => {

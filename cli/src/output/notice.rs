@@ -166,7 +166,7 @@ pub struct Skips {
     /// A sentence for a person.
     pub message: String,
     /// How many due times.
-    pub count: usize,
+    pub count: u64,
     /// The first of them.
     pub scheduled_for: Timestamp,
     /// The last of them.

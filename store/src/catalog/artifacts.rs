@@ -74,7 +74,7 @@ pub enum StoredArtifact {
     RunEnded,
 }
 
-const ARTIFACT_COLUMNS: &str =
+pub(super) const ARTIFACT_COLUMNS: &str =
     "id, source_url, fetch_hash, blob_uri, content_type, byte_size, changed, fetched_at";
 
 impl Catalog {
@@ -268,7 +268,7 @@ async fn artifact_of(
     row.as_ref().map(artifact).transpose().map_err(failed("read an artifact"))
 }
 
-fn artifact(row: &PgRow) -> Result<Artifact, sqlx::Error> {
+pub(super) fn artifact(row: &PgRow) -> Result<Artifact, sqlx::Error> {
     Ok(Artifact {
         id: row.try_get("id")?,
         source_url: row.try_get("source_url")?,

@@ -57,8 +57,25 @@ pub struct SubscriptionRecord {
 pub struct SubscriptionRow {
     /// As the beat needs it.
     pub scheduled: ScheduledSubscription,
+    /// The catalog's id of its source.
+    pub source_id: i64,
+    /// Whether its object is gone.
+    pub is_deleted: bool,
     /// The last token of the annotation that asks for a run, if it was honoured.
     pub last_request: Option<String>,
+    /// The last token of the annotation that asks for a backfill, if it was honoured.
+    pub last_backfill: Option<String>,
+}
+
+impl SubscriptionRow {
+    /// Whether the row is in line with its object.
+    pub fn is_in_line_with(&self, record: &SubscriptionRecord) -> bool {
+        let scheduled = &self.scheduled;
+        !self.is_deleted
+            && self.source_id == record.source_id
+            && scheduled.generation == record.generation
+            && scheduled.settings == record.settings
+    }
 }
 
 /// What became of a Source that was to be deleted.
@@ -76,7 +93,7 @@ pub enum DeletedSource {
 }
 
 const SUBSCRIPTION_COLUMNS: &str = "select s.id, s.uid, s.namespace, s.name, s.generation, s.settings, \
-     s.scheduled_through, s.last_request, (o.settings ->> 'suspend')::boolean as source_suspended \
+     s.scheduled_through, s.last_request, s.last_backfill, s.source_id, s.deleted_at is not null as is_deleted, (o.settings ->> 'suspend')::boolean as source_suspended \
      from subscriptions s join sources o on o.id = s.source_id where ";
 
 impl Catalog {
@@ -223,21 +240,10 @@ impl Catalog {
         record: &SubscriptionRecord,
         now: Timestamp,
     ) -> Result<SubscriptionRow, CatalogError> {
-        if let Some(row) = self.subscription(record.key.uid).await? {
-            let is_current = sqlx::query_scalar::<_, bool>(
-                "select exists (select from subscriptions where uid = $1 and generation = $2 and settings = $3
-                     and source_id = $4 and deleted_at is null)",
-            )
-            .bind(record.key.uid)
-            .bind(record.generation)
-            .bind(Json(&record.settings))
-            .bind(record.source_id)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(failed("look up a subscription"))?;
-            if is_current {
-                return Ok(row);
-            }
+        if let Some(row) = self.subscription(record.key.uid).await?
+            && row.is_in_line_with(record)
+        {
+            return Ok(row);
         }
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
         let retired: Vec<i64> = sqlx::query_scalar(
@@ -335,17 +341,21 @@ impl Catalog {
             .fetch_all(&self.pool)
             .await
             .map_err(failed("list subscriptions"))?;
-        let mut subscriptions = Vec::with_capacity(rows.len());
-        for row in &rows {
-            match scheduled(row) {
-                Ok(subscription) => subscriptions.push(subscription),
-                // One of another release disturbs no other; reconciling its object mends it.
-                Err(error) => {
-                    tracing::warn!(id = row.get::<i64, _>("id"), %error, "a subscription cannot be read")
-                }
-            }
-        }
-        Ok(subscriptions)
+        Ok(readable(&rows))
+    }
+
+    /// Those of the given subscriptions that are live, as the beat needs them.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn scheduled_among(&self, ids: &[i64]) -> Result<Vec<ScheduledSubscription>, CatalogError> {
+        let sql = format!("{SUBSCRIPTION_COLUMNS} s.deleted_at is null and s.id = any($1)");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(ids)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("look up subscriptions"))?;
+        Ok(readable(&rows))
     }
 
     /// The catalog's id of a live subscription.
@@ -360,7 +370,11 @@ impl Catalog {
             .map_err(failed("look up a subscription"))
     }
 
-    async fn subscription(&self, uid: Uuid) -> Result<Option<SubscriptionRow>, CatalogError> {
+    /// A subscription's row, whether its object is gone or not.
+    ///
+    /// # Errors
+    /// When the catalog fails, or the row cannot be read.
+    pub async fn subscription(&self, uid: Uuid) -> Result<Option<SubscriptionRow>, CatalogError> {
         let sql = format!("{SUBSCRIPTION_COLUMNS} s.uid = $1");
         let row = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(uid)
@@ -369,7 +383,13 @@ impl Catalog {
             .map_err(failed("look up a subscription"))?;
         row.map(|row| {
             let scheduled = scheduled(&row).map_err(failed("read a subscription"))?;
-            Ok(SubscriptionRow { scheduled, last_request: row.get("last_request") })
+            Ok(SubscriptionRow {
+                scheduled,
+                source_id: row.get("source_id"),
+                is_deleted: row.get("is_deleted"),
+                last_request: row.get("last_request"),
+                last_backfill: row.get("last_backfill"),
+            })
         })
         .transpose()
     }
@@ -394,6 +414,20 @@ async fn end_runs_of_deleted(
     .await
     .map_err(failed("end a deleted subscription's runs"))?;
     Ok(())
+}
+
+/// One row of another release disturbs no other; reconciling its object mends it.
+fn readable(rows: &[PgRow]) -> Vec<ScheduledSubscription> {
+    let mut subscriptions = Vec::with_capacity(rows.len());
+    for row in rows {
+        match scheduled(row) {
+            Ok(subscription) => subscriptions.push(subscription),
+            Err(error) => {
+                tracing::warn!(id = row.get::<i64, _>("id"), %error, "a subscription cannot be read");
+            }
+        }
+    }
+    subscriptions
 }
 
 fn key(row: &PgRow) -> Result<ObjectKey, sqlx::Error> {

@@ -98,14 +98,16 @@ pub(super) async fn insert(
     let headers: Vec<Json<BTreeMap<String, String>>> =
         events.iter().map(|event| Json(event.headers().into_iter().collect())).collect();
     sqlx::query(
-        "insert into outbox (topic, key, headers, payload, available_at)
-         select topic, key, headers, payload, $5
-         from unnest($1::text[], $2::text[], $3::jsonb[], $4::bytea[]) as new (topic, key, headers, payload)",
+        "insert into outbox (topic, key, headers, payload, run_id, available_at)
+         select topic, key, headers, payload, run_id, $6
+         from unnest($1::text[], $2::text[], $3::jsonb[], $4::bytea[], $5::uuid[])
+             as new (topic, key, headers, payload, run_id)",
     )
     .bind(events.iter().map(|event| event.topic.name()).collect::<Vec<_>>())
     .bind(events.iter().map(|event| event.key.as_str()).collect::<Vec<_>>())
     .bind(headers)
     .bind(events.iter().map(|event| event.payload.as_slice()).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.trace_parent.trace_id.run()).collect::<Vec<_>>())
     .bind(sql_time(available_at))
     .execute(connection)
     .await

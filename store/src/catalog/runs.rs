@@ -123,8 +123,10 @@ pub struct SubscriptionSummary {
     pub versions: i64,
     /// When a run last brought a change.
     pub last_change_time: Option<Timestamp>,
-    /// The last request that was honoured.
+    /// The last request for a run that was honoured.
     pub last_request: Option<String>,
+    /// The last request for a backfill that was honoured.
+    pub last_backfill: Option<String>,
 }
 
 const RUN_COLUMNS: &str = "r.id, r.subscription_id, r.scheduled_for, r.phase, r.reason, r.message, r.changed, r.trace_id, \
@@ -157,7 +159,8 @@ impl Catalog {
         .map_err(failed("read a run"))
     }
 
-    /// Marks a run as running and notes the documents it has to bring in. Says whether the run is still active.
+    /// Marks a run as running, notes the documents it has to bring in, and returns those that it waits for: none when
+    /// it has ended.
     ///
     /// A run may be begun again, and its source may have changed since: documents that it still waited for and that
     /// are no longer asked for are forgotten, else it would wait for them for ever.
@@ -169,7 +172,7 @@ impl Catalog {
         run_id: Uuid,
         urls: &[String],
         now: Timestamp,
-    ) -> Result<bool, CatalogError> {
+    ) -> Result<Vec<String>, CatalogError> {
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
         let is_active = sqlx::query(
             "update runs set phase = 'Running', started_at = coalesce(started_at, $2)
@@ -199,8 +202,16 @@ impl Catalog {
             .await
             .map_err(failed("note a run's documents"))?;
         }
+        let pending = sqlx::query_scalar(
+            "select url from documents where run_id = $1 and phase = 'Pending' and $2 order by url",
+        )
+        .bind(run_id)
+        .bind(is_active)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(failed("list a run's documents"))?;
         transaction.commit().await.map_err(failed("commit the beginning of a run"))?;
-        Ok(is_active)
+        Ok(pending)
     }
 
     /// Ends a run as failed as a whole, if it is still active.
@@ -265,7 +276,7 @@ impl Catalog {
         subscription_ids: &[i64],
     ) -> Result<Vec<SubscriptionSummary>, CatalogError> {
         let sql = format!(
-            "select s.id as summary_of, s.last_request, scheduled.scheduled_for as last_schedule_time,
+            "select s.id as summary_of, s.last_request, s.last_backfill, scheduled.scheduled_for as last_schedule_time,
                  change.finished_at as last_change_time, active.count as active_runs, versions.count as versions,
                  last.*
              from subscriptions s
@@ -352,5 +363,6 @@ fn summary(row: &PgRow) -> Result<SubscriptionSummary, sqlx::Error> {
         versions: row.try_get("versions")?,
         last_change_time: time(row.try_get("last_change_time")?),
         last_request: row.try_get("last_request")?,
+        last_backfill: row.try_get("last_backfill")?,
     })
 }
