@@ -27,10 +27,10 @@ async fn lose_events(place: &Place, now: Timestamp) -> usize {
 async fn a_run_without_progress_gets_its_event_again_ever_later_and_fails_in_the_end() {
     let place = Place::new().await;
     let subscription = place.subscription("opinions").await;
-    let run = place.run(&subscription, minute(0)).await;
+    let run = place.run(&subscription, minute(1)).await;
     // Its event waits to be published: that is no standstill.
     assert_eq!(mend(&place, minute(30)).await, StuckRuns::default());
-    lose_events(&place, minute(0)).await;
+    lose_events(&place, minute(1)).await;
 
     let mut restarts = Vec::new();
     let mut end = None;
@@ -46,8 +46,8 @@ async fn a_run_without_progress_gets_its_event_again_ever_later_and_fails_in_the
             assert_eq!(stuck, StuckRuns::default(), "minute {number}");
         }
     }
-    assert_eq!(restarts, [5, 15, 35]);
-    assert_eq!(end, Some(60));
+    assert_eq!(restarts, [6, 16, 36]);
+    assert_eq!(end, Some(61));
     let report = place.ended(run).await;
     assert_eq!((report.phase, report.reason.as_deref()), (RunPhase::Failed, Some("Stuck")));
     assert!(report.message.unwrap().contains("3 times"));
@@ -58,14 +58,14 @@ async fn a_run_without_progress_gets_its_event_again_ever_later_and_fails_in_the
 async fn planning_and_each_finished_document_are_progress() {
     let place = Place::new().await;
     let subscription = place.subscription("opinions").await;
-    let run = place.run(&subscription, minute(0)).await;
-    lose_events(&place, minute(0)).await;
+    let run = place.run(&subscription, minute(1)).await;
+    lose_events(&place, minute(1)).await;
     let urls = [URL.to_owned(), OTHER_URL.to_owned()];
-    assert_eq!(place.catalog.begin_run(run, &urls, minute(4)).await.unwrap().len(), 2);
-    assert_eq!(mend(&place, minute(8)).await, StuckRuns::default());
-    place.catalog.store_artifact(&fetched(run, URL, 'a'), minute(8)).await.unwrap();
-    assert_eq!(mend(&place, minute(12)).await, StuckRuns::default());
-    assert_eq!(mend(&place, minute(13)).await, restarted(run));
+    assert_eq!(place.catalog.begin_run(run, &urls, minute(5)).await.unwrap().len(), 2);
+    assert_eq!(mend(&place, minute(9)).await, StuckRuns::default());
+    place.catalog.store_artifact(&fetched(run, URL, 'a'), minute(9)).await.unwrap();
+    assert_eq!(mend(&place, minute(13)).await, StuckRuns::default());
+    assert_eq!(mend(&place, minute(14)).await, restarted(run));
     // Planned again, it still waits for the other document only.
     assert_eq!(place.catalog.begin_run(run, &urls, minute(13)).await.unwrap(), [OTHER_URL]);
     place.catalog.fail_document(run, OTHER_URL, "Test", "it failed", minute(14)).await.unwrap();
@@ -76,16 +76,16 @@ async fn planning_and_each_finished_document_are_progress() {
 async fn a_restart_of_every_kind_of_run_is_its_first_event_again() {
     let place = Place::new().await;
     let subscription = place.subscription("opinions").await;
-    place.run(&subscription, minute(0)).await;
-    place.lead().request_run(&request(&subscription, "now"), minute(0)).await.unwrap();
+    place.run(&subscription, minute(1)).await;
+    place.lead().request_run(&request(&subscription, "now"), minute(1)).await.unwrap();
     let mut backfill = request(&subscription, "again");
     backfill.trigger = Trigger::Backfill;
-    place.lead().request_run(&backfill, minute(0)).await.unwrap();
-    let batch = place.catalog.take_outbox(10, minute(0)).await.unwrap();
+    place.lead().request_run(&backfill, minute(1)).await.unwrap();
+    let batch = place.catalog.take_outbox(10, minute(1)).await.unwrap();
     let mut first: Vec<_> = batch.records.iter().map(|record| record.payload.clone()).collect();
     batch.commit().await.unwrap();
-    assert_eq!(mend(&place, minute(5)).await.restarted.len(), 3);
-    let batch = place.catalog.take_outbox(10, minute(5)).await.unwrap();
+    assert_eq!(mend(&place, minute(6)).await.restarted.len(), 3);
+    let batch = place.catalog.take_outbox(10, minute(6)).await.unwrap();
     let mut again: Vec<_> = batch.records.iter().map(|record| record.payload.clone()).collect();
     first.sort_unstable();
     again.sort_unstable();
