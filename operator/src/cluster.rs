@@ -6,7 +6,10 @@
 mod controllers;
 mod leader;
 mod objects;
+mod outbox_figures;
+mod pacer;
 mod source_controller;
+mod status_board;
 mod status_writer;
 mod subscription_controller;
 
@@ -104,7 +107,10 @@ impl Operator {
         };
         let mut leadership = leading?;
         info!(identity = self.options.identity, "leading");
+        let metrics = self.metrics.clone();
+        metrics.leads(true);
         let result = self.lead(&mut leadership, &shutdown).await;
+        metrics.leads(false);
         // Released only now, when nothing of this replica works any more.
         leadership.release().await;
         result

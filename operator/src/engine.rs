@@ -80,7 +80,7 @@ impl Engine {
     ) -> Result<Self, CatalogError> {
         let EngineOptions { catalog, bus, clock, metrics, check } = options;
         let wake = Arc::new(Notify::new());
-        let (mut tracker, runs) = RunTracker::new(catalog.clone());
+        let (mut tracker, runs) = RunTracker::new(catalog.clone(), metrics.clone());
         let (mut beat, beat_handle) =
             Beat::new(catalog.clone(), clock.clone(), wake.clone(), runs.clone(), metrics.clone());
         tracker.load().await?;

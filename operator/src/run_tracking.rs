@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::backoff::Backoff;
+use crate::{OperatorMetrics, backoff::Backoff};
 
 /// How often active runs are looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -63,14 +63,15 @@ pub(crate) struct RunTracker {
     fired: mpsc::UnboundedReceiver<Vec<Uuid>>,
     events: broadcast::Sender<RunEvent>,
     active: VecDeque<Uuid>,
+    metrics: OperatorMetrics,
 }
 
 impl RunTracker {
-    pub(crate) fn new(catalog: Catalog) -> (Self, RunTrackerHandle) {
+    pub(crate) fn new(catalog: Catalog, metrics: OperatorMetrics) -> (Self, RunTrackerHandle) {
         let (sender, fired) = mpsc::unbounded_channel();
         let (events, _) = broadcast::channel(LISTENER_BUFFER);
         let handle = RunTrackerHandle { fired: sender, events: events.clone() };
-        (Self { catalog, fired, events, active: VecDeque::new() }, handle)
+        (Self { catalog, fired, events, active: VecDeque::new(), metrics }, handle)
     }
 
     /// Takes over the runs that are active already.
@@ -120,6 +121,7 @@ impl RunTracker {
         self.active.extend(looked_at.into_iter().filter(|id| !ended_ids.contains(id)));
         for run in ended {
             debug!(run = %run.id, phase = run.phase.name(), reason = run.reason, "a run ended");
+            self.metrics.ended(&run);
             let _ = self.events.send(RunEvent::Ended(run));
         }
         Ok(())

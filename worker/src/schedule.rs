@@ -1,7 +1,7 @@
 //! `subscription.scheduled`: plans what a run has to fetch.
 
 use async_trait::async_trait;
-use events::{CrawlUrl, Event, Handler, HandlerError, SubscriptionScheduled};
+use events::{CrawlUrl, Event, Handler, HandlerError, SubscriptionScheduled, run_reasons};
 use store::catalog::RunPhase;
 use url::Url;
 
@@ -29,14 +29,16 @@ impl Handler for Schedule {
         let scheduled: SubscriptionScheduled = event.payload()?;
         let catalog = &self.tools.catalog;
         let plan = catalog.run_plan(scheduled.run_id).await.map_err(catalog_failed)?;
-        let plan = plan.ok_or_else(|| permanent("RunNotFound", "the catalog has no such run"))?;
+        let plan =
+            plan.ok_or_else(|| permanent(run_reasons::RUN_NOT_FOUND, "the catalog has no such run"))?;
         if !matches!(plan.phase, RunPhase::Pending | RunPhase::Running) {
             return Ok(Vec::new());
         }
         if plan.source.suspend {
-            return Err(permanent("SourceSuspended", "spec.suspend of the source is true"));
+            return Err(permanent(run_reasons::SOURCE_SUSPENDED, "spec.suspend of the source is true"));
         }
-        let url: Url = plan.source.base_url.parse().map_err(|error| permanent("InvalidUrl", error))?;
+        let url: Url =
+            plan.source.base_url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
         let now = self.tools.clock.now();
         let urls = [url.to_string()];
         if !catalog.begin_run(scheduled.run_id, &urls, now).await.map_err(catalog_failed)? {
@@ -53,7 +55,7 @@ impl Handler for Schedule {
                 };
                 event
                     .child(&crawl.url, EVENT_SOURCE, now, &crawl)
-                    .map_err(|error| permanent("EventNotWritten", error))
+                    .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
             })
             .collect()
     }
