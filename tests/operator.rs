@@ -172,11 +172,19 @@ async fn probes_and_metrics_say_how_it_is() {
         })
         .await;
     }
-    let metrics = operator.probe("/metrics").await;
-    for name in
-        ["tipstaff_runs_fired_total", "tipstaff_beat_lateness_seconds", "tipstaff_outbox_relayed_total"]
-    {
-        assert!(metrics.contains(name), "{name} in {metrics}");
+    let follower = tipstaff.operator(&[("POD_NAME", "follower".to_owned())]);
+    for (process, leads) in [(&operator, 1), (&follower, 0)] {
+        eventually("who leads", Duration::from_secs(60), async || {
+            let metrics = process.probe("/metrics").await;
+            if metrics.contains(&format!("\ntipstaff_leader {leads}\n")) { Ok(()) } else { Err(metrics) }
+        })
+        .await;
+        let metrics = process.probe("/metrics").await;
+        for name in
+            ["tipstaff_runs_fired_total", "tipstaff_beat_lateness_seconds", "tipstaff_outbox_relayed_total"]
+        {
+            assert!(metrics.contains(name), "{name} in {metrics}");
+        }
     }
     assert!(worker.probe("/metrics").await.contains("tipstaff_events_in_flight"));
     tipstaff.remove().await;

@@ -9,16 +9,10 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 /// The operator cannot get further without a change of the spec (kstatus). Present only when so.
 pub const STALLED: &str = "Stalled";
-/// Source: the last fetch reached the site.
-pub const REACHABLE: &str = "Reachable";
-/// Source: a change was seen within `spec.expect.cadence`.
-pub const FRESH: &str = "Fresh";
 /// Subscription: the latest run succeeded.
 pub const SUCCEEDING: &str = "Succeeding";
-/// Subscription: changes reach their targets.
-pub const DELIVERING: &str = "Delivering";
 
-/// Reasons: why a condition has its status, as one word that programs may rely on.
+/// Reasons: why a condition has its status, as one word that programs may rely on. docs/status.md says what to do.
 pub mod reasons {
     /// The source is in the catalog and may be subscribed to.
     pub const REGISTERED: &str = "Registered";
@@ -32,14 +26,8 @@ pub mod reasons {
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// There is no Source of the name in `spec.sourceRef`.
     pub const SOURCE_NOT_FOUND: &str = "SourceNotFound";
-    /// The Source exists and is not ready.
-    pub const SOURCE_NOT_READY: &str = "SourceNotReady";
     /// The Source is being deleted, and subscriptions still use it.
     pub const IN_USE: &str = "InUse";
-    /// The object is being deleted.
-    pub const DELETING: &str = "Deleting";
-    /// The catalog did not answer; it is tried again.
-    pub const CATALOG_UNAVAILABLE: &str = "CatalogUnavailable";
     /// The latest run succeeded.
     pub const RUN_SUCCEEDED: &str = "RunSucceeded";
     /// The latest run failed.

@@ -37,7 +37,7 @@ pub use source::{
     SourceStatus,
 };
 pub use subscription::{
-    CatchUp, ConcurrencyPolicy, LastRun, Retention, RunPhase, SourceReference, Subscription,
+    CatchUp, ConcurrencyPolicy, LastRun, LastSkip, Retention, RunPhase, SourceReference, Subscription,
     SubscriptionSpec, SubscriptionStatus,
 };
 pub use validation::{

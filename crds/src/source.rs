@@ -338,8 +338,7 @@ fn default_limit() -> i32 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Expect {
-    /// Time within which a change is expected at least once, between 1m and 87600h (a week is 168h). When nothing has
-    /// changed for longer, the condition Fresh turns False.
+    /// Time within which a change is expected at least once, between 1m and 87600h (a week is 168h).
     #[schemars(extend("x-kubernetes-validations" = CADENCE.rules()))]
     pub cadence: Duration,
 }
@@ -352,8 +351,7 @@ pub struct SourceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Conditions of the source: Ready (always present), Reconciling and Stalled (when so), Reachable (the last fetch
-    /// reached the site) and Fresh (a change was seen within spec.expect.cadence).
+    /// Conditions of the source: Ready (always present), Reconciling and Stalled (when so).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),

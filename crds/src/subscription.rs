@@ -56,13 +56,12 @@ pub(crate) const SOME_RETENTION: &str = "must have at least one of versions and 
         description = "Whether the subscription is valid and scheduled."
     ),
     printcolumn(
-        name = "Reason",
+        name = "Why",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
         description = "Why the subscription is ready or not.",
         priority = 1
     ),
-    printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend", description = "Whether it is paused.", priority = 1),
     printcolumn(
         name = "Last Run",
         type_ = "string",
@@ -70,10 +69,24 @@ pub(crate) const SOME_RETENTION: &str = "must have at least one of versions and 
         description = "How far the latest run got."
     ),
     printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.lastRun.reason",
+        description = "Why the latest run ended as it did."
+    ),
+    printcolumn(
         name = "Last Schedule",
         type_ = "date",
         json_path = ".status.lastScheduleTime",
-        description = "How long ago a run was last due."
+        description = "How long ago a run was last due.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Last Skip",
+        type_ = "string",
+        json_path = ".status.lastSkip.reason",
+        description = "Why the latest due time without a run has none.",
+        priority = 1
     ),
     // A column of type date shows an age, and a time ahead as <invalid>.
     printcolumn(
@@ -234,7 +247,7 @@ pub struct SubscriptionStatus {
     pub observed_generation: Option<i64>,
 
     /// Conditions of the subscription: Ready (always present), Reconciling and Stalled (when so), Succeeding (the
-    /// latest runs succeed) and Delivering (changes reach their targets).
+    /// latest run that ended succeeded).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
@@ -254,6 +267,10 @@ pub struct SubscriptionStatus {
     /// Latest run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+
+    /// Latest due time for which no run was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_skip: Option<LastSkip>,
 
     /// Number of runs that have not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -296,6 +313,21 @@ pub struct LastRun {
     /// Time at which the run ended. Absent while it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
+}
+
+/// A due time for which no run was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastSkip {
+    /// Due time.
+    pub scheduled_for: Time,
+
+    /// Why no run was made, as one word: `Suspended`, `DeadlineExceeded`, `Overlap`, `Superseded` or `Replaced`.
+    pub reason: String,
+
+    /// Why no run was made, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// How far a run got.

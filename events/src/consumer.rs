@@ -13,7 +13,8 @@ use crate::{
     BoxError, Bus, BusError, Consumer, ConsumerMetrics, Event, HandlerError, Partition, Received, Record,
     Registry, Revocation, Setbacks, Signal, Topic, error_chain,
     in_flight::{Lanes, Watermarks},
-    metrics::{Outcome, OutcomeLabels, TopicLabels},
+    metrics::{JobLabels, Outcome, OutcomeLabels, UNKNOWN_JOB},
+    run_reasons,
 };
 
 /// How long leaving the group may take: with the brokers away it would take as long as their session.
@@ -249,10 +250,10 @@ impl Job {
     async fn handle(self: &Arc<Self>, record: &Record) -> Finish {
         let event = match Event::from_record(record) {
             Ok(event) => event,
-            Err(error) => return self.dead_letter(record, &error).await,
+            Err(error) => return self.dead_letter(record, UNKNOWN_JOB, &error).await,
         };
         let Some(handler) = self.registry.find(&event).cloned() else {
-            return self.dead_letter(record, &NoHandler { job_type: event.job_type }).await;
+            return self.dead_letter(record, UNKNOWN_JOB, &NoHandler { job_type: event.job_type }).await;
         };
         let span = info_span!("event", id = %event.id, job_type = %event.job_type, trace_id = %event.trace_parent.trace_id);
         let started = Instant::now();
@@ -263,11 +264,11 @@ impl Job {
             tasks.spawn(async move { handler.handle(&event).await }.instrument(span.clone()));
             tasks.join_next().await
         };
-        let labels = TopicLabels { topic: record.topic.clone() };
+        let labels = JobLabels { job_type: event.job_type.clone() };
         self.metrics.seconds.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
         async {
             match handling {
-                Some(Ok(Ok(emitted))) => self.publish(record, &emitted).await,
+                Some(Ok(Ok(emitted))) => self.publish(record, &event, &emitted).await,
                 Some(Ok(Err(error))) => self.set_back(record, &event, error).await,
                 Some(Err(join_error)) => self.dead_event(record, &event, &HandlerEnded(join_error)).await,
                 None => Finish::Interrupted,
@@ -277,14 +278,14 @@ impl Job {
         .await
     }
 
-    async fn publish(&self, record: &Record, emitted: &[Event]) -> Finish {
+    async fn publish(&self, record: &Record, event: &Event, emitted: &[Event]) -> Finish {
         let records: Vec<_> = emitted.iter().map(Event::to_record).collect();
         let finish = self
             .until_done("events were not published", || async {
                 if records.is_empty() { Ok(()) } else { self.bus.publish(&records).await }
             })
             .await;
-        self.count(record, Outcome::Handled, finish)
+        self.count(record, &event.job_type, Outcome::Handled, finish)
     }
 
     async fn set_back(&self, record: &Record, event: &Event, error: HandlerError) -> Finish {
@@ -297,7 +298,7 @@ impl Job {
                         self.setbacks.put_off(event, reason, &message, retry_at)
                     })
                     .await;
-                self.count(record, Outcome::PutOff, finish)
+                self.count(record, &event.job_type, Outcome::PutOff, finish)
             }
             HandlerError::Permanent { reason, source } => {
                 let message = error_chain(source.as_ref());
@@ -307,7 +308,7 @@ impl Job {
                         self.setbacks.give_up(event, reason, &message)
                     })
                     .await;
-                self.count(record, Outcome::GivenUp, finish)
+                self.count(record, &event.job_type, Outcome::GivenUp, finish)
             }
             HandlerError::Poison(error) => self.dead_event(record, event, &error).await,
         }
@@ -321,15 +322,20 @@ impl Job {
         error: &(dyn std::error::Error + Sync),
     ) -> Finish {
         let message = error_chain(error);
-        let give_up = || self.setbacks.give_up(event, "HandlerFailed", &message);
+        let give_up = || self.setbacks.give_up(event, run_reasons::HANDLER_FAILED, &message);
         match self.until_done("a failure was not recorded", give_up).await {
-            Finish::Done => self.dead_letter(record, error).await,
+            Finish::Done => self.dead_letter(record, &event.job_type, error).await,
             Finish::Interrupted => Finish::Interrupted,
         }
     }
 
     /// Publishes the record as it came to its topic's dead letters, with the reason in its headers.
-    async fn dead_letter(&self, record: &Record, error: &(dyn std::error::Error + Sync)) -> Finish {
+    async fn dead_letter(
+        &self,
+        record: &Record,
+        job_type: &str,
+        error: &(dyn std::error::Error + Sync),
+    ) -> Finish {
         let message = error_chain(error);
         warn!(
             topic = record.topic,
@@ -344,12 +350,13 @@ impl Job {
         letter.headers.push(("dead_letter_reason".to_owned(), message.into_bytes()));
         let letters = [letter];
         let finish = self.until_done("a dead letter was not published", || self.bus.publish(&letters)).await;
-        self.count(record, Outcome::DeadLetter, finish)
+        self.count(record, job_type, Outcome::DeadLetter, finish)
     }
 
-    fn count(&self, record: &Record, outcome: Outcome, finish: Finish) -> Finish {
+    fn count(&self, record: &Record, job_type: &str, outcome: Outcome, finish: Finish) -> Finish {
         if finish == Finish::Done {
-            let labels = OutcomeLabels { topic: record.topic.clone(), outcome };
+            let (topic, job_type) = (record.topic.clone(), job_type.to_owned());
+            let labels = OutcomeLabels { topic, job_type, outcome };
             self.metrics.events.get_or_create(&labels).inc();
         }
         finish

@@ -12,6 +12,7 @@ pub mod kafka;
 pub mod memory;
 mod metrics;
 mod payloads;
+pub mod run_reasons;
 mod topics;
 mod trace;
 

@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::Topic;
+
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Outcome {
@@ -18,37 +20,53 @@ pub(crate) enum Outcome {
     DeadLetter,
 }
 
+impl Outcome {
+    const ALL: [Self; 4] = [Self::Handled, Self::PutOff, Self::GivenUp, Self::DeadLetter];
+}
+
+/// The job type of what has none that is known: whatever a stranger writes there is no label.
+pub(crate) const UNKNOWN_JOB: &str = "unknown";
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OutcomeLabels {
     pub(crate) topic: String,
+    pub(crate) job_type: String,
     pub(crate) outcome: Outcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct TopicLabels {
-    pub(crate) topic: String,
+pub(crate) struct JobLabels {
+    pub(crate) job_type: String,
 }
 
-/// The figures of the consumer loops of a process.
+/// The figures of the consumer loops of a process. docs/metrics.md lists them.
 #[derive(Clone)]
 pub struct ConsumerMetrics {
     pub(crate) events: Family<OutcomeLabels, Counter>,
-    pub(crate) seconds: Family<TopicLabels, Histogram, fn() -> Histogram>,
+    pub(crate) seconds: Family<JobLabels, Histogram, fn() -> Histogram>,
     pub(crate) in_flight: Gauge,
 }
 
 impl ConsumerMetrics {
-    /// Makes the figures and registers them.
-    pub fn register(registry: &mut Registry) -> Self {
+    /// Makes the figures and registers them. Those of the `jobs` begin at zero, so that the first increase is seen as
+    /// one.
+    pub fn register(registry: &mut Registry, jobs: impl IntoIterator<Item = (Topic, &'static str)>) -> Self {
         let metrics = Self {
             events: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 4.0, 9))),
             in_flight: Gauge::default(),
         };
+        for (topic, job_type) in jobs {
+            drop(metrics.seconds.get_or_create(&JobLabels { job_type: job_type.to_owned() }));
+            for outcome in Outcome::ALL {
+                let (topic, job_type) = (topic.name().to_owned(), job_type.to_owned());
+                drop(metrics.events.get_or_create(&OutcomeLabels { topic, job_type, outcome }));
+            }
+        }
         registry.register("tipstaff_events", "Events by what became of them", metrics.events.clone());
         registry.register(
-            "tipstaff_event_handling_seconds",
-            "Time to handle an event",
+            "tipstaff_handler_duration_seconds",
+            "Time that a handler took for an event",
             metrics.seconds.clone(),
         );
         registry.register("tipstaff_events_in_flight", "Events being handled", metrics.in_flight.clone());

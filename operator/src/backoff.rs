@@ -4,6 +4,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
@@ -11,18 +12,23 @@ impl Backoff {
     const LONGEST: Duration = Duration::from_secs(5);
 
     pub(crate) fn new() -> Self {
-        Self { next: Self::FIRST }
+        Self::up_to(Self::LONGEST)
+    }
+
+    /// One that waits no longer than this.
+    pub(crate) fn up_to(longest: Duration) -> Self {
+        Self { next: Self::FIRST, longest }
     }
 
     /// How long to wait after one more failure.
     pub(crate) fn after_failure(&mut self) -> Duration {
         let wait = self.next;
-        self.next = (self.next * 2).min(Self::LONGEST);
+        self.next = (self.next * 2).min(self.longest);
         wait
     }
 
     /// It worked: the next failure is a first one.
     pub(crate) fn reset(&mut self) {
-        *self = Self::new();
+        self.next = Self::FIRST;
     }
 }

@@ -6,7 +6,10 @@
 mod controllers;
 mod lease;
 mod objects;
+mod outbox_figures;
+mod pacer;
 mod source_controller;
+mod status_board;
 mod status_writer;
 mod subscription_controller;
 
@@ -107,7 +110,10 @@ impl Operator {
             lead = lease.acquire(&self.catalog, &*clock) => lead?,
         };
         info!(identity = self.options.identity, epoch = lead.epoch(), "leading");
+        let metrics = self.metrics.clone();
+        metrics.leads(true);
         let result = self.lead(lead, &mut lease, clock, &shutdown).await;
+        metrics.leads(false);
         // Given back only now, when nothing of this replica works any more.
         lease.release().await;
         result

@@ -7,6 +7,7 @@ use crds::{
     ValidatedSource, ValidatedSubscription, Violation, conditions::reasons, validate_source,
     validate_subscription,
 };
+use events::run_reasons;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use store::catalog::{
@@ -239,7 +240,7 @@ impl Reconciler {
                 scheduled_for: *last,
                 when_active: WhenActive::Skip,
                 skip: Some(Skip {
-                    reason: "Superseded",
+                    reason: run_reasons::SUPERSEDED,
                     message: "it was missed, and the schedule was changed before it could be run".to_owned(),
                 }),
                 skipped_together: (count > 1).then_some(SkippedTogether { from: *first, count }),

@@ -69,6 +69,7 @@ pub(crate) struct RunTracker {
     fired: mpsc::UnboundedReceiver<Vec<Uuid>>,
     events: broadcast::Sender<RunEvent>,
     active: VecDeque<Uuid>,
+    metrics: OperatorMetrics,
 }
 
 impl RunTracker {
@@ -163,6 +164,7 @@ impl RunTracker {
         self.active.extend(looked_at.into_iter().filter(|id| !ended_ids.contains(id)));
         for run in ended {
             debug!(run = %run.id, phase = run.phase.name(), reason = run.reason, "a run ended");
+            self.metrics.ended(&run);
             let _ = self.events.send(RunEvent::Ended(run));
         }
         Ok(())

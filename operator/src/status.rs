@@ -1,12 +1,15 @@
 //! What a status says: pure functions of a verdict, the catalog's summary, and the status before.
 
 use crds::{
-    LastRun, SourceStatus, SubscriptionStatus,
-    conditions::{READY, RECONCILING, STALLED, SUCCEEDING, Status, reasons, remove_condition, set_condition},
+    LastRun, LastSkip, SourceStatus, SubscriptionStatus,
+    conditions::{
+        READY, RECONCILING, STALLED, SUCCEEDING, Status, find_condition, reasons, remove_condition,
+        set_condition,
+    },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use store::catalog::{RunPhase, RunReport, SubscriptionSummary};
+use store::catalog::{RunPhase, RunReport, SkippedDueTime, SubscriptionSummary};
 
 use crate::Verdict;
 
@@ -45,6 +48,7 @@ pub(crate) fn subscription_status(
         status.last_handled_request_at = summary.last_request.clone();
         status.last_handled_backfill_at = summary.last_backfill.clone();
         status.last_run = summary.last_run.as_ref().map(last_run);
+        status.last_skip = summary.last_skip.as_ref().map(last_skip);
         set_succeeding(&mut status.conditions, summary.last_run.as_ref(), generation, now);
     }
     status
@@ -63,6 +67,14 @@ fn last_run(run: &RunReport) -> LastRun {
         reason: run.reason.clone(),
         trace_id: Some(run.trace_id.clone()),
         finished_at: run.finished_at.map(seconds),
+    }
+}
+
+fn last_skip(skip: &SkippedDueTime) -> LastSkip {
+    LastSkip {
+        scheduled_for: seconds(skip.scheduled_for),
+        reason: skip.reason.clone(),
+        message: skip.message.clone(),
     }
 }
 
@@ -119,12 +131,83 @@ fn set_succeeding(
     set_condition(conditions, SUCCEEDING, status, reason, &message, generation, seconds(now).0);
 }
 
+/// The conditions that turned, and are worth an Event: whether the object is ready or why not, that its runs begin to
+/// fail, that they succeed again. One run more that ends like the one before it is not.
+pub(crate) fn news<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
+    let is_news = |kind: &str, condition: &Condition| {
+        let Some(was) = find_condition(before, kind) else {
+            return kind == READY || condition.status == Status::False.as_str();
+        };
+        let has_turned = was.status != condition.status;
+        let says_more = was.reason != condition.reason
+            || (condition.status == Status::False.as_str() && was.message != condition.message);
+        has_turned || (kind == READY && says_more)
+    };
+    [READY, SUCCEEDING]
+        .into_iter()
+        .filter_map(|kind| find_condition(after, kind).filter(|condition| is_news(kind, condition)))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use crds::conditions::find_condition;
-
     use super::*;
+
+    #[test]
+    fn only_what_turned_is_news() {
+        use Status::{False, True};
+        let conditions = |ready: (Status, &str, &str), succeeding: Option<(Status, &str, &str)>| {
+            let mut conditions = Vec::new();
+            for (kind, state) in [(READY, Some(ready)), (SUCCEEDING, succeeding)] {
+                if let Some((status, reason, message)) = state {
+                    set_condition(
+                        &mut conditions,
+                        kind,
+                        status,
+                        reason,
+                        message,
+                        None,
+                        Timestamp::UNIX_EPOCH,
+                    );
+                }
+            }
+            conditions
+        };
+        let ready = (True, "Scheduled", "");
+        let (invalid, invalid_otherwise) =
+            ((False, "InvalidSpec", "schedule"), (False, "InvalidSpec", "zone"));
+        let (success, failure) = (Some((True, "RunSucceeded", "")), Some((False, "RunFailed", "404")));
+        let failure_otherwise = Some((False, "RunFailed", "503"));
+        let none: &[&str] = &[];
+        for (name, before, after, expected) in [
+            ("new", Vec::new(), conditions(ready, None), &["Scheduled"][..]),
+            ("new and invalid", Vec::new(), conditions(invalid, None), &["InvalidSpec"]),
+            ("the same", conditions(ready, success), conditions(ready, success), none),
+            ("the first success", conditions(ready, None), conditions(ready, success), none),
+            ("the first failure", conditions(ready, None), conditions(ready, failure), &["RunFailed"]),
+            ("a failure", conditions(ready, success), conditions(ready, failure), &["RunFailed"]),
+            ("a further failure", conditions(ready, failure), conditions(ready, failure_otherwise), none),
+            ("a recovery", conditions(ready, failure), conditions(ready, success), &["RunSucceeded"]),
+            ("invalid", conditions(ready, success), conditions(invalid, success), &["InvalidSpec"]),
+            (
+                "invalid in another way",
+                conditions(invalid, None),
+                conditions(invalid_otherwise, None),
+                &["InvalidSpec"],
+            ),
+            (
+                "valid, and failing",
+                conditions(invalid, success),
+                conditions(ready, failure),
+                &["Scheduled", "RunFailed"],
+            ),
+        ] {
+            let reasons: Vec<&str> =
+                news(&before, &after).into_iter().map(|condition| condition.reason.as_str()).collect();
+            assert_eq!(reasons, expected, "{name}");
+        }
+    }
 
     fn verdict(ready: bool, reason: &'static str, try_again: bool) -> Verdict {
         Verdict { ready, reason, message: "why".into(), catalog_id: None, try_again }

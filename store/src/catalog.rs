@@ -25,8 +25,8 @@ use sqlx::{
 pub use artifacts::{Artifact, CrawlWork, NewArtifact, StoredArtifact};
 pub use lead::Lead;
 pub use objects::{DeletedSource, ObjectKey, SourceRecord, SourceRow, SubscriptionRecord, SubscriptionRow};
-pub use outbox::OutboxBatch;
-pub use runs::{RunPhase, RunPlan, RunReport, SubscriptionSummary, Trigger};
+pub use outbox::{OutboxBacklog, OutboxBatch};
+pub use runs::{RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
 pub use settings::{
     CatchUp, Concurrency, HeaderSetting, HeaderSource, ScheduledSubscription, SourceSettings,

@@ -66,7 +66,7 @@ impl Setup {
             bus: self.bus,
             registry: Arc::new(registry),
             setbacks: self.setbacks,
-            metrics: ConsumerMetrics::register(&mut prometheus_client::registry::Registry::default()),
+            metrics: ConsumerMetrics::register(&mut prometheus_client::registry::Registry::default(), []),
             options: ConsumerLoopOptions {
                 group: GROUP.to_owned(),
                 concurrency: self.concurrency,

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use events::{Event, EventId, SubscriptionScheduled};
 use jiff::Timestamp;
-use store::catalog::OutboxBatch;
+use store::catalog::{OutboxBacklog, OutboxBatch};
 use uuid::Uuid;
 
 use crate::place::{NOON, Place, SOON, minute};
@@ -27,6 +27,21 @@ async fn events_are_taken_when_they_are_available_and_in_that_order() {
     assert_eq!(ids(&batch), [ahead.id]);
     batch.commit().await.unwrap();
     assert_eq!(place.catalog.next_outbox().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_backlog_is_what_is_available_and_what_is_not_counted_up_to_a_limit() {
+    let place = Place::new().await;
+    let backlog = async |limit, now| place.catalog.outbox_backlog(limit, now).await.unwrap();
+    let empty = OutboxBacklog { available: 0, delayed: 0, oldest: None };
+    assert_eq!(backlog(10, NOON).await, empty);
+    for (number, at) in [(1, 1), (2, 2), (3, 2), (4, 4), (5, 5)] {
+        delay(&place, &event(number), minute(at)).await;
+    }
+    assert_eq!(backlog(10, NOON).await, OutboxBacklog { delayed: 5, ..empty });
+    let oldest = Some(minute(1));
+    assert_eq!(backlog(10, minute(2)).await, OutboxBacklog { available: 3, delayed: 2, oldest });
+    assert_eq!(backlog(1, minute(2)).await, OutboxBacklog { available: 1, delayed: 1, oldest });
 }
 
 #[tokio::test]

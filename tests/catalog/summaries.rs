@@ -1,5 +1,5 @@
 use store::catalog::WhenActive::RunBoth;
-use store::catalog::{DueRun, RunPhase, Skip, SubscriptionSummary};
+use store::catalog::{DueRun, RunPhase, Skip, SkippedDueTime, SubscriptionSummary};
 
 use crate::place::{Place, URL, due, fetched, minute, request};
 
@@ -28,9 +28,11 @@ async fn summaries_show_each_subscriptions_own_runs() {
     let requested = place.lead().request_run(&request(&busy, "now"), minute(6)).await.unwrap().unwrap();
     place.catalog.fail_run(requested.run_id, "NotFound", "404", minute(7)).await.unwrap();
     // Skips are neither the last run nor the last schedule.
-    let skip = Skip { reason: "Overlap", message: String::new() };
-    let skipped = DueRun { skip: Some(skip), ..due(&busy, minute(8), RunBoth) };
-    place.fire(&[skipped], minute(8)).await.unwrap();
+    let skipped = |reason, at| {
+        let skip = Skip { reason, message: "why".to_owned() };
+        DueRun { skip: Some(skip), ..due(&busy, at, RunBoth) }
+    };
+    place.fire(&[skipped("Suspended", minute(8)), skipped("Overlap", minute(9))], minute(9)).await.unwrap();
     let others_run = place.begun_run(&other, minute(9), &[URL]).await;
     place.catalog.store_artifact(&fetched(others_run, URL, 'b'), minute(9)).await.unwrap();
     version(&place, changed).await;
@@ -44,6 +46,8 @@ async fn summaries_show_each_subscriptions_own_runs() {
     assert_eq!((last_run.phase, last_run.reason.as_deref()), (RunPhase::Failed, Some("NotFound")));
     assert_eq!(first.subscription_id, busy.id);
     assert_eq!(first.last_schedule_time, Some(minute(5)));
+    let (reason, message) = ("Overlap".to_owned(), Some("why".to_owned()));
+    assert_eq!(first.last_skip, Some(SkippedDueTime { scheduled_for: minute(9), reason, message }));
     assert_eq!(first.last_change_time, Some(minute(2)));
     assert_eq!((first.active_runs, first.versions), (1, 1));
     assert_eq!(first.last_request.as_deref(), Some("now"));
@@ -53,7 +57,7 @@ async fn summaries_show_each_subscriptions_own_runs() {
     assert_eq!(second, &idle);
 
     assert_eq!(third.last_run, Some(place.ended(others_run).await));
-    assert_eq!(third.last_change_time, Some(minute(9)));
+    assert_eq!((third.last_change_time, &third.last_skip), (Some(minute(9)), &None));
     assert_eq!((third.active_runs, third.versions), (0, 0));
 }
 

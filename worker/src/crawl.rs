@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use events::{CrawlResult, CrawlUrl, Event, Handler, HandlerError};
+use events::{CrawlResult, CrawlUrl, Event, Handler, HandlerError, run_reasons};
 use http::{HeaderName, HeaderValue};
 use store::{
     blobs::{BlobError, BlobKey},
@@ -37,7 +37,8 @@ impl Handler for Crawl {
     async fn handle(&self, event: &Event) -> Result<Vec<Event>, HandlerError> {
         let crawl: CrawlUrl = event.payload()?;
         let work = self.tools.catalog.crawl_work(crawl.run_id, &crawl.url).await.map_err(catalog_failed)?;
-        let work = work.ok_or_else(|| permanent("DocumentNotFound", "the run has no such document"))?;
+        let work =
+            work.ok_or_else(|| permanent(run_reasons::DOCUMENT_NOT_FOUND, "the run has no such document"))?;
         if let Some(artifact) = work.artifact {
             // An earlier attempt stored it and may not have come to tell.
             return Ok(vec![self.result(event, &crawl, &artifact)?]);
@@ -46,10 +47,12 @@ impl Handler for Crawl {
             return Ok(Vec::new());
         }
         if work.source.suspend {
-            return Err(permanent("SourceSuspended", "spec.suspend of the source is true"));
+            return Err(permanent(run_reasons::SOURCE_SUSPENDED, "spec.suspend of the source is true"));
         }
         let request = fetch_request(&crawl, &work.source)?;
-        let fetched = self.tools.fetcher.get(&request, &self.tools.spool).await.map_err(fetch_failed)?;
+        let fetched = self.tools.fetcher.get(&request, &self.tools.spool).await;
+        self.tools.metrics.fetched(&fetched);
+        let fetched = fetched.map_err(fetch_failed)?;
         let blob_uri = self.store_body(crawl.source_id, &fetched).await?;
         let artifact = new_artifact(&crawl, fetched, blob_uri);
         let now = self.tools.clock.now();
@@ -88,15 +91,16 @@ impl Crawl {
         };
         event
             .child(&crawl.url, EVENT_SOURCE, self.tools.clock.now(), &result)
-            .map_err(|error| permanent("EventNotWritten", error))
+            .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
     }
 }
 
 fn fetch_request(crawl: &CrawlUrl, source: &SourceSettings) -> Result<FetchRequest, HandlerError> {
-    let url: Url = crawl.url.parse().map_err(|error| permanent("InvalidUrl", error))?;
-    let invalid = |error: &dyn std::fmt::Display| permanent("InvalidHeader", error.to_string());
+    let url: Url = crawl.url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
+    let invalid = |error: &dyn std::fmt::Display| permanent(run_reasons::INVALID_HEADER, error.to_string());
     // The source may have moved since this was asked for: its headers are for the place it has now.
-    let base_url: Url = source.base_url.parse().map_err(|error| permanent("InvalidUrl", error))?;
+    let base_url: Url =
+        source.base_url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
     let own_headers = if url.origin() == base_url.origin() { source.headers.as_slice() } else { &[] };
     let mut headers = Vec::with_capacity(own_headers.len());
     for header in own_headers {
@@ -106,7 +110,7 @@ fn fetch_request(crawl: &CrawlUrl, source: &SourceSettings) -> Result<FetchReque
             HeaderSource::Plain(value) => value,
             HeaderSource::Secret { name, key } => {
                 let message = format!("this worker cannot read the key {key} of the Secret {name}");
-                return Err(permanent("SecretUnavailable", message));
+                return Err(permanent(run_reasons::SECRET_UNAVAILABLE, message));
             }
         };
         let value: HeaderValue =
@@ -160,10 +164,10 @@ fn fetch_failed(error: FetchError) -> HandlerError {
 }
 
 fn blob_failed(error: BlobError) -> HandlerError {
-    const REASON: &str = "BlobNotStored";
+    let reason = run_reasons::BLOB_NOT_STORED;
     if error.is_transient() {
-        HandlerError::Transient { reason: REASON, retry_at: None, source: error.into() }
+        HandlerError::Transient { reason, retry_at: None, source: error.into() }
     } else {
-        permanent(REASON, error)
+        permanent(reason, error)
     }
 }

@@ -4,12 +4,14 @@
 
 mod crawl;
 pub mod fetch;
+mod metrics;
 mod pipeline;
 mod routes;
 mod schedule;
 mod setbacks;
 mod tools;
 
+pub use metrics::WorkerMetrics;
 pub use pipeline::{Pipeline, PipelineError, PipelineOptions};
 pub use routes::{ROUTES, Route};
 pub use setbacks::Setback;

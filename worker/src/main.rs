@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
-use events::{Bus, ConsumerMetrics, Role, SystemClock, error_chain, kafka::KafkaBus};
+use events::{Bus, Role, SystemClock, error_chain, kafka::KafkaBus};
 use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use service::{
@@ -13,7 +13,7 @@ use service::{
 use store::blobs::{self, BlobLocation, S3Credentials, S3Options, Spool};
 use tokio_util::sync::CancellationToken;
 use worker::{
-    Pipeline, PipelineOptions, Tools,
+    Pipeline, PipelineOptions, Tools, WorkerMetrics,
     fetch::{AllowedAddresses, Fetcher, install_crypto_provider},
 };
 
@@ -114,24 +114,24 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let drain = Duration::from_secs(arguments.drain_seconds);
     let catalog = arguments.database.connect().await?;
     catalog.check_schema().await?;
+    let mut registry = Registry::default();
     let tools = Tools {
         catalog: catalog.clone(),
         blobs: blobs::connect(&arguments.blobs.location()).await?,
         fetcher: Fetcher::new(AllowedAddresses::with_networks(arguments.allow_cidrs))?,
         spool: Spool::open(arguments.spool_dir.unwrap_or_else(std::env::temp_dir)).await?,
         clock: Arc::new(SystemClock),
+        metrics: WorkerMetrics::register(&mut registry),
     };
     // Shorter than the group's session, so that a slow handler costs its partition and not the membership.
     let revoke = drain.min(Duration::from_secs(8));
     let bus: Arc<dyn Bus> = Arc::new(KafkaBus::new(arguments.kafka.options(revoke))?);
-    let mut registry = Registry::default();
-    let metrics = ConsumerMetrics::register(&mut registry);
     let options = PipelineOptions {
         roles: arguments.roles.into_iter().flatten().collect(),
         concurrency: arguments.concurrency,
         drain,
     };
-    let pipeline = Pipeline::new(&options, &tools, &bus, &metrics)?;
+    let pipeline = Pipeline::new(&options, &tools, &bus)?;
     let check = Check::default();
     let health = HealthServer::bind(arguments.listen, registry, catalog, check.clone()).await?;
     let stop_health = CancellationToken::new();

@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use events::{
-    Bus, ConsumerLoop, ConsumerLoopOptions, ConsumerMetrics, LoopError, Registry, RegistryError, Role,
-};
+use events::{Bus, ConsumerLoop, ConsumerLoopOptions, LoopError, Registry, RegistryError, Role};
 use tokio::{sync::broadcast, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -58,12 +56,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the routes contradict themselves, or the roles have no jobs.
-    pub fn new(
-        options: &PipelineOptions,
-        tools: &Tools,
-        bus: &Arc<dyn Bus>,
-        metrics: &ConsumerMetrics,
-    ) -> Result<Self, PipelineError> {
+    pub fn new(options: &PipelineOptions, tools: &Tools, bus: &Arc<dyn Bus>) -> Result<Self, PipelineError> {
         let (listeners, _) = broadcast::channel(LISTENER_BUFFER);
         let setbacks = Arc::new(CatalogSetbacks {
             catalog: tools.catalog.clone(),
@@ -84,7 +77,7 @@ impl Pipeline {
                 bus: bus.clone(),
                 registry: Arc::new(registry),
                 setbacks: setbacks.clone(),
-                metrics: metrics.clone(),
+                metrics: tools.metrics.consumer.clone(),
                 options: ConsumerLoopOptions {
                     group: format!("tipstaff.{role}"),
                     concurrency: options.concurrency,

@@ -1,7 +1,7 @@
 //! `subscription.scheduled`: plans what a run has to fetch, or which stored artifacts are worked on again.
 
 use async_trait::async_trait;
-use events::{CrawlUrl, Event, Handler, HandlerError, ParseRequest, SubscriptionScheduled};
+use events::{CrawlUrl, Event, Handler, HandlerError, ParseRequest, SubscriptionScheduled, run_reasons};
 use store::catalog::{RunPhase, RunPlan, Trigger};
 use url::Url;
 
@@ -30,7 +30,8 @@ impl Handler for Schedule {
     async fn handle(&self, event: &Event) -> Result<Vec<Event>, HandlerError> {
         let scheduled: SubscriptionScheduled = event.payload()?;
         let plan = self.tools.catalog.run_plan(scheduled.run_id).await.map_err(catalog_failed)?;
-        let plan = plan.ok_or_else(|| permanent("RunNotFound", "the catalog has no such run"))?;
+        let plan =
+            plan.ok_or_else(|| permanent(run_reasons::RUN_NOT_FOUND, "the catalog has no such run"))?;
         if !matches!(plan.phase, RunPhase::Pending | RunPhase::Running) {
             return Ok(Vec::new());
         }
@@ -50,16 +51,17 @@ impl Schedule {
         plan: &RunPlan,
     ) -> Result<Vec<Event>, HandlerError> {
         if plan.source.suspend {
-            return Err(permanent("SourceSuspended", "spec.suspend of the source is true"));
+            return Err(permanent(run_reasons::SOURCE_SUSPENDED, "spec.suspend of the source is true"));
         }
-        let base_url: Url = plan.source.base_url.parse().map_err(|error| permanent("InvalidUrl", error))?;
+        let base_url: Url =
+            plan.source.base_url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
         let now = self.tools.clock.now();
         let pending = self.tools.catalog.begin_run(scheduled.run_id, &[base_url.into()], now).await;
         pending
             .map_err(catalog_failed)?
             .into_iter()
             .map(|url| {
-                let host = host_of(&url.parse().map_err(|error| permanent("InvalidUrl", error))?);
+                let host = host_of(&url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?);
                 let crawl = CrawlUrl {
                     run_id: scheduled.run_id,
                     subscription_id: plan.subscription_id,
@@ -69,7 +71,7 @@ impl Schedule {
                 };
                 event
                     .child(&crawl.url, EVENT_SOURCE, now, &crawl)
-                    .map_err(|error| permanent("EventNotWritten", error))
+                    .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
             })
             .collect()
     }
@@ -105,7 +107,7 @@ impl Schedule {
                     };
                     event
                         .child(&artifact.id.to_string(), EVENT_SOURCE, now, &request)
-                        .map_err(|error| permanent("EventNotWritten", error))
+                        .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
                 })
                 .collect();
             catalog.hand_over(&requests?, now).await.map_err(catalog_failed)?;

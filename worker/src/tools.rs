@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use events::{BoxError, Clock, HandlerError};
+use events::{BoxError, Clock, HandlerError, run_reasons};
 use store::{
     blobs::{Blobs, Spool},
     catalog::{Catalog, CatalogError},
 };
 
-use crate::fetch::Fetcher;
+use crate::{WorkerMetrics, fetch::Fetcher};
 
 /// What handlers work with. Clones share it.
 #[derive(Clone)]
@@ -21,11 +21,13 @@ pub struct Tools {
     pub spool: Spool,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Figures.
+    pub metrics: WorkerMetrics,
 }
 
 /// A catalog that fails is waited for.
 pub(crate) fn catalog_failed(error: CatalogError) -> HandlerError {
-    HandlerError::Transient { reason: "CatalogUnavailable", retry_at: None, source: error.into() }
+    HandlerError::Transient { reason: run_reasons::CATALOG_UNAVAILABLE, retry_at: None, source: error.into() }
 }
 
 /// Something that no repetition mends.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::memory::MemoryBus;
-use events::{Bus, Clock, ConsumerMetrics, Role};
+use events::{Bus, Clock, Role};
 use jiff::SignedDuration;
 use operator::{Engine, EngineHandle, EngineOptions, OperatorMetrics};
 use prometheus_client::registry::Registry;
@@ -16,7 +16,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use worker::fetch::{AllowedAddresses, Fetcher};
-use worker::{Pipeline, PipelineError, PipelineOptions, Setback, Tools};
+use worker::{Pipeline, PipelineError, PipelineOptions, Setback, Tools, WorkerMetrics};
 
 use super::{DRAIN, LocalError, LocalOptions};
 
@@ -57,20 +57,20 @@ impl Parts {
         let lead = catalog.lead(catalog.epoch().await? + 1, "tipstaff local", now).await?;
         // The bus of the last process is gone with all that was on it.
         let resumed_runs = catalog.restart_active_runs(now).await?;
+        // Nobody asks this process for its figures.
+        let mut registry = Registry::default();
         let tools = Tools {
             catalog: catalog.clone(),
             blobs: blobs::connect(&BlobLocation::Directory(blob_dir(options))).await?,
             fetcher: Fetcher::new(AllowedAddresses::with_networks(options.allowed_networks.clone()))?,
             spool: Spool::open(options.data_dir.join("spool")).await?,
             clock: clock.clone(),
+            metrics: WorkerMetrics::register(&mut registry),
         };
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::default());
         let pipeline_options =
             PipelineOptions { roles: Role::ALL.to_vec(), concurrency: CONCURRENCY, drain: DRAIN };
-        // Nobody asks this process for its figures.
-        let mut registry = Registry::default();
-        let metrics = ConsumerMetrics::register(&mut registry);
-        let pipeline = Pipeline::new(&pipeline_options, &tools, &bus, &metrics)?;
+        let pipeline = Pipeline::new(&pipeline_options, &tools, &bus)?;
         let stop = CancellationToken::new();
         let setbacks = pipeline.listen();
         let mut tasks = JoinSet::new();

@@ -1,5 +1,6 @@
 //! Events as lines for people: the time of day, a word for what happened, to what, and what of it matters.
 
+use events::run_reasons;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use store::blobs::BlobUri;
@@ -12,8 +13,6 @@ const INDENT: usize = 21;
 /// Reasons that say no more than the word before them.
 const PLAIN_REASONS: [&str; 2] =
     [crds::conditions::reasons::REGISTERED, crds::conditions::reasons::SCHEDULED];
-
-const CLOSED_ADDRESS: &str = "AddressNotAllowed";
 
 /// The line, or lines, of an event told at a time, without the last line's end.
 pub(super) fn render(notice: &Notice, now: &Zoned) -> String {
@@ -148,7 +147,7 @@ fn described(document: &Document) -> String {
 pub(super) fn reason_of(run: &RunRow) -> String {
     match &run.message {
         // On a terminal, the administrator is who reads this.
-        Some(message) if run.reason == CLOSED_ADDRESS => {
+        Some(message) if run.reason == run_reasons::ADDRESS_NOT_ALLOWED => {
             format!("{}: {message}; --allow-cidr opens it", run.reason)
         }
         Some(message) => format!("{}: {message}", run.reason),

@@ -1,5 +1,6 @@
 //! What becomes of due times: pure decisions. `docs/runs.md` has them as tables, which the tests here read.
 
+use events::run_reasons;
 use jiff::{SignedDuration, Timestamp};
 use store::catalog::{CatchUp, Concurrency, Skip, SubscriptionSettings, WhenActive};
 
@@ -24,9 +25,11 @@ impl Skipped {
     /// The reason in the catalog, with a sentence for a person.
     pub fn to_skip(self) -> Skip {
         let (reason, message) = match self {
-            Self::Suspended => ("Suspended", "the subscription or its source is suspended"),
-            Self::DeadlineExceeded => ("DeadlineExceeded", "it could not be started in time"),
-            Self::Superseded => ("Superseded", "it was missed, and a later due time is run instead"),
+            Self::Suspended => (run_reasons::SUSPENDED, "the subscription or its source is suspended"),
+            Self::DeadlineExceeded => (run_reasons::DEADLINE_EXCEEDED, "it could not be started in time"),
+            Self::Superseded => {
+                (run_reasons::SUPERSEDED, "it was missed, and a later due time is run instead")
+            }
         };
         Skip { reason, message: message.to_owned() }
     }

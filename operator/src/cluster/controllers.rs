@@ -9,6 +9,7 @@ use std::{
 use crds::{Source, Subscription};
 use events::error_chain;
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource,
     runtime::{
@@ -21,18 +22,21 @@ use kube::{
         watcher,
     },
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
     objects::{Guarded, Kind},
-    source_controller,
-    status_writer::{self, StatusBoard},
+    outbox_figures, source_controller,
+    status_board::StatusBoard,
+    status_writer::StatusWriter,
     subscription_controller,
 };
-use crate::{EngineHandle, OperatorMetrics, ReconcileError, Reconciler, backoff::Backoff};
+use crate::{
+    EngineHandle, OperatorMetrics, ReconcileError, Reconciler, backoff::Backoff, metrics::ErrorClass,
+};
 
 /// How many objects of a kind are reconciled at a time.
 const CONCURRENCY: u16 = 16;
@@ -64,6 +68,16 @@ pub(super) enum ControllerError {
     Stale,
     #[error("the finalizer could not be handled")]
     Finalizer(#[source] Box<finalizer::Error<ControllerError>>),
+}
+
+impl ControllerError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::Reconcile(ReconcileError::Catalog(_)) => ErrorClass::Catalog,
+            Self::Reconcile(ReconcileError::Incomplete(_)) => ErrorClass::Object,
+            Self::Api(_) | Self::InUse | Self::Stale | Self::Finalizer(_) => ErrorClass::ApiServer,
+        }
+    }
 }
 
 impl From<finalizer::Error<ControllerError>> for ControllerError {
@@ -104,7 +118,10 @@ pub(super) fn start(
 
     let (sources, _) = watched::<Source>(&client, namespace);
     let controller = sources.graceful_shutdown_on(stop.clone().cancelled_owned());
-    let running = controller.run(source_controller::reconcile, on_error, context.clone());
+    let reconcile = |object, context: Arc<Context>| {
+        measured::<Source>(context.metrics.clone(), source_controller::reconcile(object, context))
+    };
+    let running = controller.run(reconcile, on_error, context.clone());
     tasks.spawn(running.for_each(|result| async { log_result(result) }));
 
     let (subscriptions, store) = watched::<Subscription>(&client, namespace);
@@ -112,11 +129,22 @@ pub(super) fn start(
     let changed = UnboundedReceiverStream::new(changed_sources)
         .flat_map(move |(namespace, name)| futures::stream::iter(users_of(&users, &namespace, &name)));
     let controller = subscriptions.reconcile_on(changed).graceful_shutdown_on(stop.clone().cancelled_owned());
-    let running = controller.run(subscription_controller::reconcile, on_error, context.clone());
+    let reconcile = |object, context: Arc<Context>| {
+        measured::<Subscription>(context.metrics.clone(), subscription_controller::reconcile(object, context))
+    };
+    let running = controller.run(reconcile, on_error, context.clone());
     tasks.spawn(running.for_each(|result| async { log_result(result) }));
 
-    let writer =
-        status_writer::StatusWriter::new(client, engine, metrics, context.board.clone(), store, runs);
+    tasks.spawn(outbox_figures::keep(engine.clone(), metrics.clone(), stop.clone()));
+    let writer = StatusWriter {
+        client,
+        engine,
+        metrics,
+        recorder: context.recorder.clone(),
+        board: context.board.clone(),
+        store,
+        runs,
+    };
     tasks.spawn(writer.run(stop.clone()));
     tasks
 }
@@ -130,7 +158,7 @@ fn watched<K: Kind>(client: &Client, namespace: Option<&str>) -> (Controller<Gua
     let (reader, writer) = reflector::store();
     let stream = watcher(api, watcher::Config::default())
         .default_backoff()
-        .modify(|object| object.meta_mut().managed_fields = None)
+        .modify(|object| forget_unread(object.meta_mut()))
         .reflect(writer)
         .touched_objects()
         .predicate_filter(
@@ -142,6 +170,15 @@ fn watched<K: Kind>(client: &Client, namespace: Option<&str>) -> (Controller<Gua
         );
     let config = kube::runtime::controller::Config::default().concurrency(CONCURRENCY);
     (Controller::for_stream(stream, reader.clone()).with_config(config), reader)
+}
+
+/// All objects are held in memory: what nobody reads of them is not.
+fn forget_unread(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        // What kubectl last applied: the whole object once more. When it changes, so does the generation.
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
 }
 
 /// The subscriptions of a source.
@@ -170,13 +207,24 @@ impl Context {
     }
 }
 
+/// Notes how long a reconciliation takes.
+async fn measured<K: Kind>(
+    metrics: OperatorMetrics,
+    reconciling: impl Future<Output = Result<Action, ControllerError>>,
+) -> Result<Action, ControllerError> {
+    let started = Instant::now();
+    let result = reconciling.await;
+    metrics.reconciled(K::NAME, started.elapsed());
+    result
+}
+
 fn on_error<K: Kind>(object: Arc<Guarded<K>>, error: &ControllerError, context: Arc<Context>) -> Action {
     match error {
         ControllerError::InUse => return Action::requeue(Duration::from_secs(5)),
         ControllerError::Stale => return Action::requeue(Duration::from_millis(500)),
         _ => {}
     }
-    context.metrics.reconcile_failed();
+    context.metrics.reconcile_failed(K::NAME, error.class());
     let meta = object.meta();
     warn!(
         kind = %K::kind(&()),

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, marker::PhantomData};
 
-use crds::conditions::reasons;
+use crds::conditions::{SUCCEEDING, reasons};
 use k8s_openapi::{
     NamespaceResourceScope,
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
@@ -21,7 +21,10 @@ use serde_json::json;
 use tracing::warn;
 
 use super::controllers::{Context, ControllerError};
-use crate::{Verdict, status::set_verdict};
+use crate::{
+    Verdict,
+    status::{news, set_verdict},
+};
 
 /// An object as it comes from a watch: one that cannot be parsed disturbs no other.
 pub(super) type Guarded<K> = DeserializeGuard<K>;
@@ -36,6 +39,8 @@ pub(super) trait Kind:
     + Sync
     + 'static
 {
+    /// The kind's name.
+    const NAME: &'static str;
     /// The status.
     type Status: Serialize;
     /// The conditions of the status.
@@ -45,6 +50,7 @@ pub(super) trait Kind:
 }
 
 impl Kind for crds::Source {
+    const NAME: &'static str = "Source";
     type Status = crds::SourceStatus;
 
     fn conditions(&self) -> &[Condition] {
@@ -57,6 +63,7 @@ impl Kind for crds::Source {
 }
 
 impl Kind for crds::Subscription {
+    const NAME: &'static str = "Subscription";
     type Status = crds::SubscriptionStatus;
 
     fn conditions(&self) -> &[Condition] {
@@ -92,32 +99,25 @@ pub(super) async fn write_status<K: Kind>(
     Ok(())
 }
 
-/// Publishes an Event when the verdict is news against the conditions before it.
+/// Publishes an Event for each condition that turned.
 pub(super) async fn announce<K: Kind>(
     recorder: &Recorder,
     object: &impl Resource<DynamicType = ()>,
     before: &[Condition],
-    verdict: &Verdict,
+    after: &[Condition],
 ) {
-    let was = crds::conditions::find_condition(before, crds::conditions::READY);
-    let is_news = was.is_none_or(|was| {
-        was.reason != verdict.reason
-            || (was.status == "True") != verdict.ready
-            || (!verdict.ready && was.message != verdict.message)
-    });
-    if !is_news {
-        return;
-    }
-    let event = Event {
-        type_: if verdict.ready { EventType::Normal } else { EventType::Warning },
-        reason: verdict.reason.to_owned(),
-        note: Some(shortened(&verdict.message)),
-        action: "Reconcile".to_owned(),
-        secondary: None,
-    };
-    if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
-        // Events are a courtesy: the condition says the same.
-        warn!(%error, kind = %K::kind(&()), "an event was not published");
+    for condition in news(before, after) {
+        let event = Event {
+            type_: if condition.status == "True" { EventType::Normal } else { EventType::Warning },
+            reason: condition.reason.clone(),
+            note: Some(shortened(&condition.message)),
+            action: if condition.type_ == SUCCEEDING { "Run" } else { "Reconcile" }.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
+            // Events are a courtesy: the condition says the same.
+            warn!(%error, kind = %K::kind(&()), "an event was not published");
+        }
     }
 }
 
@@ -154,11 +154,11 @@ pub(super) async fn show_unreadable<K: Kind>(
     let generation = meta.metadata.generation;
     set_verdict(&mut conditions, &verdict, generation, context.reconciler.engine.clock.now());
     if conditions != before {
-        let status = K::status_of_conditions(conditions, generation);
+        let status = K::status_of_conditions(conditions.clone(), generation);
         write_status::<K>(&context.client, meta, &status).await?;
-        context.metrics.status_written();
+        context.metrics.status_written(K::NAME);
     }
-    announce::<K>(&context.recorder, meta, &before, &verdict).await;
+    announce::<K>(&context.recorder, meta, &before, &conditions).await;
     Ok(Action::await_change())
 }
 

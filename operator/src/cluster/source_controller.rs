@@ -75,8 +75,8 @@ async fn show(source: &Source, verdict: &Verdict, context: &Context) -> Result<(
     let status = source_status(before, verdict, source.metadata.generation, now);
     if before != Some(&status) {
         write_status::<Source>(&context.client, source, &status).await?;
-        context.metrics.status_written();
+        context.metrics.status_written(Source::NAME);
     }
-    announce::<Source>(&context.recorder, source, source.conditions(), verdict).await;
+    announce::<Source>(&context.recorder, source, source.conditions(), &status.conditions).await;
     Ok(())
 }

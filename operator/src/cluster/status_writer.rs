@@ -1,28 +1,39 @@
 //! The one writer of Subscriptions' statuses: it gathers what changed, asks the catalog once for many, and writes only
-//! what differs.
+//! what differs, as often as the [`Pacer`] allows.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    future::pending,
+    sync::Arc,
     time::Duration,
 };
 
 use crds::{Subscription, SubscriptionStatus};
 use events::error_chain;
 use futures::{StreamExt, stream};
-use kube::{Client, runtime::reflector::Store};
+use kube::{
+    Api, Client, ResourceExt,
+    runtime::{
+        events::Recorder,
+        reflector::{ObjectRef, Store},
+    },
+};
 use store::catalog::{CatalogError, SubscriptionSummary};
 use tokio::{
-    sync::{Notify, broadcast},
-    time::sleep,
+    sync::broadcast,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::objects::{Guarded, write_status};
+use super::{
+    objects::{Guarded, Kind, announce, write_status},
+    pacer::Pacer,
+    status_board::{Entry, StatusBoard},
+};
 use crate::{
-    EngineHandle, OperatorMetrics, RunEvent, Verdict, backoff::Backoff, reconcile::object_uid,
+    EngineHandle, OperatorMetrics, RunEvent, backoff::Backoff, reconcile::object_uid,
     status::subscription_status,
 };
 
@@ -32,108 +43,58 @@ const GATHER: Duration = Duration::from_millis(500);
 const SUBSCRIPTIONS_AT_ONCE: usize = 500;
 /// How many statuses are on their way to the API server at a time.
 const WRITES_AT_ONCE: usize = 8;
+/// How long the API server may take for one.
+const WRITE_WITHIN: Duration = Duration::from_secs(15);
 
-/// What the statuses are to show, from the reconcilers. Clones share it.
-#[derive(Clone, Default)]
-pub(super) struct StatusBoard {
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    entries: HashMap<Uuid, Entry>,
-    by_catalog_id: HashMap<i64, Uuid>,
-    dirty: HashSet<Uuid>,
-}
-
-#[derive(Clone)]
-struct Entry {
-    generation: Option<i64>,
-    verdict: Verdict,
-}
-
-impl StatusBoard {
-    /// Shows a verdict from now on.
-    pub(super) fn show(&self, uid: Uuid, generation: Option<i64>, verdict: Verdict) {
-        let mut state = self.state();
-        if let Some(id) = verdict.catalog_id {
-            state.by_catalog_id.insert(id, uid);
-        }
-        state.entries.insert(uid, Entry { generation, verdict });
-        state.dirty.insert(uid);
-        self.shared.changed.notify_one();
-    }
-
-    /// The object is gone.
-    pub(super) fn remove(&self, uid: Uuid) {
-        let mut state = self.state();
-        if let Some(id) = state.entries.remove(&uid).and_then(|entry| entry.verdict.catalog_id) {
-            state.by_catalog_id.remove(&id);
-        }
-        state.dirty.remove(&uid);
-    }
-
-    fn runs_changed(&self, subscription_id: i64) {
-        let mut state = self.state();
-        if let Some(uid) = state.by_catalog_id.get(&subscription_id).copied() {
-            state.dirty.insert(uid);
-            self.shared.changed.notify_one();
-        }
-    }
-
-    fn all_changed(&self) {
-        let mut state = self.state();
-        state.dirty = state.entries.keys().copied().collect();
-        self.shared.changed.notify_one();
-    }
-
-    fn take_dirty(&self) -> Vec<(Uuid, Entry)> {
-        let mut state = self.state();
-        let dirty = std::mem::take(&mut state.dirty);
-        dirty.into_iter().filter_map(|uid| Some((uid, state.entries.get(&uid)?.clone()))).collect()
-    }
-
-    fn put_back(&self, uids: impl IntoIterator<Item = Uuid>) {
-        self.state().dirty.extend(uids);
-        self.shared.changed.notify_one();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Maps that are out of step are mended by the next verdict.
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+type SubscriptionRef = ObjectRef<Guarded<Subscription>>;
 
 pub(super) struct StatusWriter {
-    client: Client,
-    engine: EngineHandle,
-    metrics: OperatorMetrics,
-    board: StatusBoard,
-    store: Store<Guarded<Subscription>>,
-    runs: broadcast::Receiver<RunEvent>,
-    /// What was written and is not back from the watch yet.
-    written: HashMap<Uuid, SubscriptionStatus>,
+    pub(super) client: Client,
+    pub(super) engine: EngineHandle,
+    pub(super) metrics: OperatorMetrics,
+    pub(super) recorder: Recorder,
+    pub(super) board: StatusBoard,
+    pub(super) store: Store<Guarded<Subscription>>,
+    pub(super) runs: broadcast::Receiver<RunEvent>,
+}
+
+/// A status on its way to the API server.
+struct Write {
+    uid: Uuid,
+    object: Arc<Guarded<Subscription>>,
+    before: Option<SubscriptionStatus>,
+    status: SubscriptionStatus,
+}
+
+/// A status that was written and may not be back from the watch yet.
+struct Written {
+    object: SubscriptionRef,
+    /// The resource version that it was written over.
+    over: Option<String>,
+    status: SubscriptionStatus,
+}
+
+/// Nothing can be written for now.
+#[derive(Debug, thiserror::Error)]
+enum Outage {
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error("the API server cannot be reached")]
+    Unreachable(#[source] kube::Error),
+    #[error("the API server did not answer within {} s", WRITE_WITHIN.as_secs())]
+    Silent,
+}
+
+/// What became of a write.
+enum Outcome {
+    Written,
+    Refused,
+    /// The object is gone, or its name is another's by now.
+    Gone,
 }
 
 impl StatusWriter {
-    pub(super) fn new(
-        client: Client,
-        engine: EngineHandle,
-        metrics: OperatorMetrics,
-        board: StatusBoard,
-        store: Store<Guarded<Subscription>>,
-        runs: broadcast::Receiver<RunEvent>,
-    ) -> Self {
-        Self { client, engine, metrics, board, store, runs, written: HashMap::new() }
-    }
-
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         let board = self.board.clone();
         let mut runs = self.runs.resubscribe();
         let listen = async {
@@ -146,102 +107,178 @@ impl StatusWriter {
                 }
             }
         };
+        let mut turns = Turns { writer: &self, pacer: Pacer::new(Instant::now()), written: HashMap::new() };
         tokio::select! {
             () = stop.cancelled() => {}
             () = listen => {}
-            () = self.write_changes() => {}
+            () = turns.run() => {}
         }
     }
 
-    async fn write_changes(&mut self) {
-        let board = self.board.clone();
-        let mut backoff = Backoff::new();
-        loop {
-            board.shared.changed.notified().await;
-            sleep(GATHER).await;
-            let dirty = board.take_dirty();
-            for chunk in dirty.chunks(SUBSCRIPTIONS_AT_ONCE) {
-                let failed = match self.write(chunk).await {
-                    Ok(failed) => failed,
-                    Err(error) => {
-                        warn!(error = error_chain(&error), "statuses could not be summarised; trying again");
-                        chunk.iter().map(|(uid, _)| *uid).collect()
-                    }
-                };
-                if failed.is_empty() {
-                    backoff.reset();
-                } else {
-                    board.put_back(failed);
-                    sleep(backoff.after_failure()).await;
+    /// Writes a status, and tells of what turned with it.
+    async fn write(&self, write: &Write) -> Result<Outcome, Outage> {
+        // Only objects that can be read are shown.
+        let Ok(object) = &write.object.0 else { return Ok(Outcome::Gone) };
+        let writing = write_status::<Subscription>(&self.client, object, &write.status);
+        match timeout(WRITE_WITHIN, writing).await {
+            Err(_) => Err(Outage::Silent),
+            Ok(Ok(())) => {
+                self.metrics.status_written(Subscription::NAME);
+                let before = write.before.as_ref().map_or(&[][..], |status| &status.conditions);
+                announce::<Subscription>(&self.recorder, object, before, &write.status.conditions).await;
+                Ok(Outcome::Written)
+            }
+            Ok(Err(error @ kube::Error::Api(_))) => self.refused(write.uid, object, error).await,
+            Ok(Err(error)) => Err(Outage::Unreachable(error)),
+        }
+    }
+
+    /// A refusal means that the object is gone, or that it is to be tried again.
+    async fn refused(
+        &self,
+        uid: Uuid,
+        object: &Subscription,
+        refusal: kube::Error,
+    ) -> Result<Outcome, Outage> {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        if matches!(&refusal, kube::Error::Api(status) if matches!(status.code, 404 | 409)) {
+            let api: Api<Subscription> = Api::namespaced(self.client.clone(), &namespace);
+            match timeout(WRITE_WITHIN, api.get_metadata_opt(&name)).await {
+                Err(_) => return Err(Outage::Silent),
+                Ok(Ok(found)) if found.as_ref().is_none_or(|found| object_uid(found).ok() != Some(uid)) => {
+                    debug!(namespace, name, "a status was not written: the object is gone");
+                    return Ok(Outcome::Gone);
                 }
+                Ok(_) => {}
             }
         }
+        warn!(namespace, name, error = error_chain(&refusal), "a status was refused; trying again");
+        Ok(Outcome::Refused)
+    }
+}
+
+/// The writer at work.
+struct Turns<'a> {
+    writer: &'a StatusWriter,
+    pacer: Pacer,
+    written: HashMap<Uuid, Written>,
+}
+
+impl Turns<'_> {
+    /// Writes for ever. While nothing changes and nothing waits, it sleeps.
+    async fn run(&mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            let wake = self.pacer.wake_at(Instant::now());
+            tokio::select! {
+                () = self.writer.board.changed() => {}
+                () = sleep_until_some(wake) => {}
+            }
+            sleep(GATHER).await;
+            for uid in self.writer.board.take_changed() {
+                self.pacer.add(uid, Instant::now());
+            }
+            loop {
+                self.writer.metrics.statuses_waiting(self.pacer.waiting());
+                let batch = self.pacer.take(SUBSCRIPTIONS_AT_ONCE, Instant::now());
+                if batch.is_empty() {
+                    break;
+                }
+                match self.write(&batch).await {
+                    Ok(()) => backoff.reset(),
+                    Err(outage) => {
+                        warn!(error = error_chain(&outage), "statuses were not written; trying again");
+                        sleep(backoff.after_failure()).await;
+                    }
+                }
+            }
+            self.forget();
+        }
     }
 
-    /// Writes those statuses that differ and returns those that could not be written.
-    async fn write(&mut self, entries: &[(Uuid, Entry)]) -> Result<Vec<Uuid>, CatalogError> {
+    /// Writes those statuses of the batch that differ. In an outage, the rest of the batch waits again.
+    async fn write(&mut self, batch: &[Uuid]) -> Result<(), Outage> {
+        let mut open: HashSet<Uuid> = batch.iter().copied().collect();
+        let result = self.write_each(batch, &mut open).await;
+        for uid in open {
+            self.pacer.add(uid, Instant::now());
+        }
+        result
+    }
+
+    async fn write_each(&mut self, batch: &[Uuid], open: &mut HashSet<Uuid>) -> Result<(), Outage> {
+        let writer = self.writer;
+        let writes = self.differing(&writer.board.entries(batch)).await?;
+        let to_write: HashSet<Uuid> = writes.iter().map(|write| write.uid).collect();
+        open.retain(|uid| to_write.contains(uid));
+        let mut results = stream::iter(writes)
+            .map(|write| async move { (writer.write(&write).await, write) })
+            .buffer_unordered(WRITES_AT_ONCE);
+        while let Some((outcome, write)) = results.next().await {
+            let (uid, now) = (write.uid, Instant::now());
+            match outcome? {
+                Outcome::Written => {
+                    self.pacer.written(uid, now);
+                    let (object, over) =
+                        (ObjectRef::from_obj(&*write.object), write.object.resource_version());
+                    self.written.insert(uid, Written { object, over, status: write.status });
+                }
+                Outcome::Refused => self.pacer.refused(uid, now),
+                Outcome::Gone => self.pacer.forget(uid),
+            }
+            open.remove(&uid);
+        }
+        Ok(())
+    }
+
+    /// What is to be written of these objects.
+    async fn differing(&self, entries: &[(Uuid, Entry)]) -> Result<Vec<Write>, CatalogError> {
+        let engine = &self.writer.engine;
         let ids: Vec<i64> = entries.iter().filter_map(|(_, entry)| entry.verdict.catalog_id).collect();
-        let summaries: HashMap<i64, SubscriptionSummary> = self
-            .engine
+        let summaries: HashMap<i64, SubscriptionSummary> = engine
             .catalog
             .summaries(&ids)
             .await?
             .into_iter()
             .map(|summary| (summary.subscription_id, summary))
             .collect();
-        let objects = self.objects(entries);
-        let now = self.engine.clock.now();
+        let now = engine.clock.now();
         let mut writes = Vec::new();
-        for (uid, entry) in entries {
-            let Some(object) = objects.get(uid) else { continue };
-            if object.status == self.written.get(uid).cloned() {
-                self.written.remove(uid);
-            }
-            let before = self.written.get(uid).or(object.status.as_ref());
-            let summary = entry.verdict.catalog_id.and_then(|id| summaries.get(&id));
-            let next_due = self.engine.beat.next_due(*uid);
-            let status =
-                subscription_status(before, &entry.verdict, entry.generation, summary, next_due, now);
+        for (uid, Entry { object, generation, verdict }) in entries {
+            let found = self.writer.store.get(object).filter(|found| object_uid(&**found).ok() == Some(*uid));
+            let Some(object) = found else {
+                // What the store has forgotten is gone, whether or not it said farewell.
+                self.writer.board.remove(*uid);
+                continue;
+            };
+            let Ok(subscription) = &object.0 else { continue };
+            let stored = subscription.status.as_ref();
+            let before = self.written.get(uid).map_or(stored, |written| Some(&written.status));
+            let summary = verdict.catalog_id.and_then(|id| summaries.get(&id));
+            let next_due = engine.beat.next_due(*uid);
+            let status = subscription_status(before, verdict, *generation, summary, next_due, now);
             if before != Some(&status) {
-                writes.push((*uid, object.clone(), status));
+                writes.push(Write { uid: *uid, before: before.cloned(), object, status });
             }
         }
-        let client = &self.client;
-        let results: Vec<_> = stream::iter(writes)
-            .map(|(uid, object, status)| async move {
-                let result = write_status::<Subscription>(client, &object, &status).await;
-                (uid, status, result)
-            })
-            .buffer_unordered(WRITES_AT_ONCE)
-            .collect()
-            .await;
-        let mut failed = Vec::new();
-        for (uid, status, result) in results {
-            match result {
-                Ok(()) => {
-                    self.metrics.status_written();
-                    self.written.insert(uid, status);
-                }
-                // Deleted meanwhile, or made anew under the same name: the watch will say.
-                Err(kube::Error::Api(refusal)) if refusal.code == 404 || refusal.code == 409 => {}
-                Err(error) => {
-                    warn!(error = error_chain(&error), "a status was not written; trying again");
-                    failed.push(uid);
-                }
-            }
-        }
-        Ok(failed)
+        Ok(writes)
     }
 
-    fn objects(&self, entries: &[(Uuid, Entry)]) -> HashMap<Uuid, Subscription> {
-        let wanted: HashSet<Uuid> = entries.iter().map(|(uid, _)| *uid).collect();
-        self.store
-            .state()
-            .iter()
-            .filter_map(|object| object.0.as_ref().ok())
-            .filter_map(|object| Some((object_uid(object).ok()?, object)))
-            .filter(|(uid, _)| wanted.contains(uid))
-            .map(|(uid, object)| (uid, object.clone()))
-            .collect()
+    /// Forgets what the watch has brought back. A write that is long ago and still not seen is kept while the watch
+    /// shows the state before it.
+    fn forget(&mut self) {
+        self.pacer.tidy(Instant::now());
+        let (pacer, store) = (&self.pacer, &self.writer.store);
+        self.written.retain(|uid, written| {
+            pacer.is_recent(*uid)
+                || store.get(&written.object).is_some_and(|object| object.resource_version() == written.over)
+        });
+    }
+}
+
+async fn sleep_until_some(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => sleep_until(wake).await,
+        None => pending().await,
     }
 }

@@ -8,12 +8,14 @@ use kube::{
     runtime::{
         controller::Action,
         finalizer::{Event, finalizer},
+        reflector::ObjectRef,
     },
 };
 
 use super::{
     controllers::{Context, ControllerError},
-    objects::{Guarded, Kind, announce, metadata_api, metadata_of, show_unreadable},
+    objects::{Guarded, metadata_api, metadata_of, show_unreadable},
+    status_board::Entry,
 };
 use crate::reconcile::object_uid;
 
@@ -52,8 +54,10 @@ pub(super) async fn reconcile(
 
 async fn apply(subscription: &Subscription, context: &Context) -> Result<Action, ControllerError> {
     let verdict = context.reconciler.apply_subscription(subscription).await?;
-    announce::<Subscription>(&context.recorder, subscription, subscription.conditions(), &verdict).await;
     let action = if verdict.try_again { Action::requeue(LOOK_AGAIN) } else { Action::await_change() };
-    context.board.show(object_uid(subscription)?, subscription.metadata.generation, verdict);
+    let object =
+        ObjectRef::new(&subscription.name_any()).within(&subscription.namespace().unwrap_or_default());
+    let entry = Entry { object, generation: subscription.metadata.generation, verdict };
+    context.board.show(object_uid(subscription)?, entry);
     Ok(action)
 }

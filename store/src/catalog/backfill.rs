@@ -1,6 +1,6 @@
 //! Stored artifacts that are to be worked on again: nothing is fetched.
 
-use events::Event;
+use events::{Event, run_reasons};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -53,13 +53,14 @@ impl Catalog {
     /// When the catalog fails.
     pub async fn end_backfill(&self, run_id: Uuid, count: u64, now: Timestamp) -> Result<(), CatalogError> {
         sqlx::query(
-            "update runs set phase = 'Succeeded', reason = 'Backfilled', message = $2,
+            "update runs set phase = 'Succeeded', reason = $4, message = $2,
                  started_at = coalesce(started_at, $3), finished_at = $3
              where id = $1 and finished_at is null",
         )
         .bind(run_id)
         .bind(format!("{count} stored artifacts are extracted again"))
         .bind(sql_time(now))
+        .bind(run_reasons::BACKFILLED)
         .execute(&self.pool)
         .await
         .map_err(failed("end a backfill"))?;

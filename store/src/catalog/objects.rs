@@ -1,5 +1,6 @@
 //! The rows of the custom resources.
 
+use events::run_reasons;
 use jiff::Timestamp;
 use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
@@ -404,12 +405,13 @@ async fn end_runs_of_deleted(
         return Ok(());
     }
     sqlx::query(
-        "update runs set phase = 'Failed', reason = 'SubscriptionDeleted',
+        "update runs set phase = 'Failed', reason = $3,
              message = 'the subscription was deleted while the run was active', finished_at = $2
          where subscription_id = any($1) and finished_at is null",
     )
     .bind(subscription_ids)
     .bind(sql_time(now))
+    .bind(run_reasons::SUBSCRIPTION_DELETED)
     .execute(connection)
     .await
     .map_err(failed("end a deleted subscription's runs"))?;

@@ -26,6 +26,17 @@ impl OutboxBatch {
     }
 }
 
+/// How much is in the outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxBacklog {
+    /// Events whose time has come.
+    pub available: i64,
+    /// Events that wait for theirs.
+    pub delayed: i64,
+    /// Since when the longest waiting of those available is.
+    pub oldest: Option<Timestamp>,
+}
+
 impl Catalog {
     /// Takes up to `limit` events that are available at `now`, passing over those that another relay has taken.
     ///
@@ -74,6 +85,28 @@ impl Catalog {
             .await
             .map_err(failed("look into the outbox"))?;
         Ok(time(next))
+    }
+
+    /// How many events are available at `now` and how many are not, each counted up to `limit`.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn outbox_backlog(&self, limit: i64, now: Timestamp) -> Result<OutboxBacklog, CatalogError> {
+        let row = sqlx::query(
+            "select (select count(*) from (select from outbox where available_at <= $1 limit $2) available) as available,
+                 (select count(*) from (select from outbox where available_at > $1 limit $2) later) as delayed,
+                 (select min(available_at) from outbox where available_at <= $1) as oldest",
+        )
+        .bind(sql_time(now))
+        .bind(limit)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed("count the outbox"))?;
+        Ok(OutboxBacklog {
+            available: row.get("available"),
+            delayed: row.get("delayed"),
+            oldest: time(row.get("oldest")),
+        })
     }
 
     /// Keeps an event back until `available_at`.

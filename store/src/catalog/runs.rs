@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use events::run_reasons;
 use jiff::Timestamp;
 use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
@@ -117,6 +118,8 @@ pub struct SubscriptionSummary {
     pub last_schedule_time: Option<Timestamp>,
     /// Its latest run that was not skipped.
     pub last_run: Option<RunReport>,
+    /// Its latest due time without a run.
+    pub last_skip: Option<SkippedDueTime>,
     /// Runs that have not ended.
     pub active_runs: i64,
     /// Versions of its documents.
@@ -127,6 +130,17 @@ pub struct SubscriptionSummary {
     pub last_request: Option<String>,
     /// The last request for a backfill that was honoured.
     pub last_backfill: Option<String>,
+}
+
+/// A due time for which no run was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedDueTime {
+    /// The due time.
+    pub scheduled_for: Timestamp,
+    /// A CamelCase word for why.
+    pub reason: String,
+    /// A sentence for a person.
+    pub message: Option<String>,
 }
 
 const RUN_COLUMNS: &str = "r.id, r.subscription_id, r.scheduled_for, r.phase, r.reason, r.message, r.changed, r.trace_id, \
@@ -278,12 +292,14 @@ impl Catalog {
         let sql = format!(
             "select s.id as summary_of, s.last_request, s.last_backfill, scheduled.scheduled_for as last_schedule_time,
                  change.finished_at as last_change_time, active.count as active_runs, versions.count as versions,
-                 last.*
+                 skip.scheduled_for as skip_time, skip.reason as skip_reason, skip.message as skip_message, last.*
              from subscriptions s
              left join lateral (select {RUN_COLUMNS} from runs r where r.subscription_id = s.id and r.phase <> 'Skipped'
                  order by r.created_at desc, r.scheduled_for desc limit 1) last on true
              left join lateral (select scheduled_for from runs where subscription_id = s.id
                  and trigger = 'Schedule' and phase <> 'Skipped' order by scheduled_for desc limit 1) scheduled on true
+             left join lateral (select scheduled_for, reason, message from runs where subscription_id = s.id
+                 and phase = 'Skipped' order by scheduled_for desc limit 1) skip on true
              left join lateral (select finished_at from runs where subscription_id = s.id and changed
                  order by finished_at desc limit 1) change on true
              cross join lateral (select count(*) from runs
@@ -310,7 +326,7 @@ pub(super) async fn end_if_complete(
         "update runs r set finished_at = $2,
              phase = case when d.failed > 0 then 'Failed' else 'Succeeded' end,
              changed = case when d.failed > 0 and not d.changed then null else d.changed end,
-             reason = case when d.failed > 0 then d.reason when d.changed then 'Changed' else 'Unchanged' end,
+             reason = case when d.failed > 0 then d.reason when d.changed then $3 else $4 end,
              message = d.message
          from (select count(*) filter (where phase = 'Pending') as pending,
                       count(*) filter (where phase = 'Failed') as failed,
@@ -323,6 +339,8 @@ pub(super) async fn end_if_complete(
     )
     .bind(run_id)
     .bind(sql_time(now))
+    .bind(run_reasons::CHANGED)
+    .bind(run_reasons::UNCHANGED)
     .execute(connection)
     .await
     .map_err(failed("end a run"))?;
@@ -359,10 +377,17 @@ fn summary(row: &PgRow) -> Result<SubscriptionSummary, sqlx::Error> {
         subscription_id: row.try_get("summary_of")?,
         last_schedule_time: time(row.try_get("last_schedule_time")?),
         last_run: if has_run { Some(report(row)?) } else { None },
+        last_skip: skipped(row)?,
         active_runs: row.try_get("active_runs")?,
         versions: row.try_get("versions")?,
         last_change_time: time(row.try_get("last_change_time")?),
         last_request: row.try_get("last_request")?,
         last_backfill: row.try_get("last_backfill")?,
     })
+}
+
+fn skipped(row: &PgRow) -> Result<Option<SkippedDueTime>, sqlx::Error> {
+    let Some(scheduled_for) = time(row.try_get("skip_time")?) else { return Ok(None) };
+    let (reason, message) = (row.try_get("skip_reason")?, row.try_get("skip_message")?);
+    Ok(Some(SkippedDueTime { scheduled_for, reason, message }))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use events::{Event, SubscriptionScheduled, TraceId};
+use events::{Event, SubscriptionScheduled, TraceId, run_reasons};
 use jiff::Timestamp;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -313,14 +313,14 @@ impl<'a> Settling<'a> {
 
 fn overlap() -> Skip {
     Skip {
-        reason: "Overlap",
+        reason: run_reasons::OVERLAP,
         message: "the run before it was still active, and concurrencyPolicy is Forbid".to_owned(),
     }
 }
 
 fn superseded() -> Skip {
     Skip {
-        reason: "Superseded",
+        reason: run_reasons::SUPERSEDED,
         message: "a later one was run at the same moment, and concurrencyPolicy is Replace".to_owned(),
     }
 }
@@ -372,12 +372,13 @@ async fn end_replaced(
         return Ok(());
     }
     sqlx::query(
-        "update runs set phase = 'Failed', reason = 'Replaced',
+        "update runs set phase = 'Failed', reason = $3,
              message = 'the next run was due, and concurrencyPolicy is Replace', finished_at = $2
          where subscription_id = any($1) and finished_at is null and trigger <> 'Backfill'",
     )
     .bind(ids)
     .bind(sql_time(now))
+    .bind(run_reasons::REPLACED)
     .execute(connection)
     .await
     .map_err(failed("end replaced runs"))?;

@@ -1,6 +1,6 @@
 //! Runs without progress: their lost event is sent again, and in the end they are given up.
 
-use events::Event;
+use events::{Event, run_reasons};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
@@ -80,24 +80,26 @@ impl Lead {
             }
         }
         sqlx::query(
-            "update runs set phase = 'Failed', reason = 'Stuck', finished_at = $2,
+            "update runs set phase = 'Failed', reason = $3, finished_at = $2,
                  message = format('no progress for too long while it was %s, though its event was sent again %s times',
                      lower(phase), restarts)
              where id = any($1)",
         )
         .bind(&stuck.given_up)
         .bind(sql_time(now))
+        .bind(run_reasons::STUCK)
         .execute(&mut *transaction)
         .await
         .map_err(failed("end stuck runs"))?;
         sqlx::query(
-            "update runs set restarts = restarts + 1, restarted_at = $2, reason = 'Restarted',
+            "update runs set restarts = restarts + 1, restarted_at = $2, reason = $3,
                  message = format('no progress while it was %s: its event was sent again, %s times so far',
                      lower(phase), restarts + 1)
              where id = any($1)",
         )
         .bind(&stuck.restarted)
         .bind(sql_time(now))
+        .bind(run_reasons::RESTARTED)
         .execute(&mut *transaction)
         .await
         .map_err(failed("note restarted runs"))?;

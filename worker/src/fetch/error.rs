@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use events::run_reasons;
 use jiff::Timestamp;
 use store::blobs::BlobError;
 use url::Url;
@@ -171,21 +172,21 @@ impl FetchError {
     /// The class of the failure, stable: for conditions, rows and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::InvalidUrl { .. } => "InvalidUrl",
-            Self::SchemeNotAllowed { .. } => "SchemeNotAllowed",
-            Self::AddressNotAllowed { .. } => "AddressNotAllowed",
-            Self::HostNotFound { .. } => "HostNotFound",
-            Self::DnsFailed { .. } => "DnsFailed",
-            Self::ConnectFailed { .. } => "ConnectFailed",
-            Self::TlsFailed { .. } => "TlsFailed",
-            Self::RequestFailed { .. } => "RequestFailed",
-            Self::Timeout { .. } => "Timeout",
-            Self::TooManyRedirects { .. } => "TooManyRedirects",
-            Self::Status { .. } => "HttpStatus",
-            Self::TooLarge { .. } => "TooLarge",
-            Self::BodyTruncated { .. } => "BodyTruncated",
-            Self::DecompressionFailed { .. } => "DecompressionFailed",
-            Self::SpoolFailed { .. } => "SpoolFailed",
+            Self::InvalidUrl { .. } => run_reasons::INVALID_URL,
+            Self::SchemeNotAllowed { .. } => run_reasons::SCHEME_NOT_ALLOWED,
+            Self::AddressNotAllowed { .. } => run_reasons::ADDRESS_NOT_ALLOWED,
+            Self::HostNotFound { .. } => run_reasons::HOST_NOT_FOUND,
+            Self::DnsFailed { .. } => run_reasons::DNS_FAILED,
+            Self::ConnectFailed { .. } => run_reasons::CONNECT_FAILED,
+            Self::TlsFailed { .. } => run_reasons::TLS_FAILED,
+            Self::RequestFailed { .. } => run_reasons::REQUEST_FAILED,
+            Self::Timeout { .. } => run_reasons::TIMEOUT,
+            Self::TooManyRedirects { .. } => run_reasons::TOO_MANY_REDIRECTS,
+            Self::Status { .. } => run_reasons::HTTP_STATUS,
+            Self::TooLarge { .. } => run_reasons::TOO_LARGE,
+            Self::BodyTruncated { .. } => run_reasons::BODY_TRUNCATED,
+            Self::DecompressionFailed { .. } => run_reasons::DECOMPRESSION_FAILED,
+            Self::SpoolFailed { .. } => run_reasons::SPOOL_FAILED,
         }
     }
 

@@ -1,0 +1,77 @@
+//! Why a run, a document or a due time ended as it did: one CamelCase word that rows, statuses, events and figures
+//! share and programs may rely on. docs/status.md says of each what to do.
+
+/// The run succeeded, and a document differs from what was stored of it before.
+pub const CHANGED: &str = "Changed";
+/// The run succeeded, and every document is as it was.
+pub const UNCHANGED: &str = "Unchanged";
+
+/// The run succeeded: stored artifacts were handed on to be extracted again.
+pub const BACKFILLED: &str = "Backfilled";
+/// The run made no progress, and its event was sent again.
+pub const RESTARTED: &str = "Restarted";
+/// The run made no progress for too long, though its event was sent again.
+pub const STUCK: &str = "Stuck";
+
+/// The subscription or its source is suspended.
+pub const SUSPENDED: &str = "Suspended";
+/// The due time was too long ago.
+pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+/// A later due time is run instead, or the schedule was changed.
+pub const SUPERSEDED: &str = "Superseded";
+/// The run before it was still active.
+pub const OVERLAP: &str = "Overlap";
+/// The next run was due, and `concurrencyPolicy` is `Replace`.
+pub const REPLACED: &str = "Replaced";
+
+/// The subscription was deleted while the run was active.
+pub const SUBSCRIPTION_DELETED: &str = "SubscriptionDeleted";
+/// The source was suspended after the run was made.
+pub const SOURCE_SUSPENDED: &str = "SourceSuspended";
+/// The handler panicked, or the event could not be read.
+pub const HANDLER_FAILED: &str = "HandlerFailed";
+/// An event could not be written.
+pub const EVENT_NOT_WRITTEN: &str = "EventNotWritten";
+/// The catalog has no such run.
+pub const RUN_NOT_FOUND: &str = "RunNotFound";
+/// The run has no such document.
+pub const DOCUMENT_NOT_FOUND: &str = "DocumentNotFound";
+/// The catalog did not answer.
+pub const CATALOG_UNAVAILABLE: &str = "CatalogUnavailable";
+/// The object store did not take the bytes.
+pub const BLOB_NOT_STORED: &str = "BlobNotStored";
+/// A header's value is in a Secret that cannot be read.
+pub const SECRET_UNAVAILABLE: &str = "SecretUnavailable";
+/// A header of the source cannot be sent.
+pub const INVALID_HEADER: &str = "InvalidHeader";
+
+/// The URL cannot be fetched.
+pub const INVALID_URL: &str = "InvalidUrl";
+/// Neither http nor https.
+pub const SCHEME_NOT_ALLOWED: &str = "SchemeNotAllowed";
+/// The address is closed to workers.
+pub const ADDRESS_NOT_ALLOWED: &str = "AddressNotAllowed";
+/// The host has no address.
+pub const HOST_NOT_FOUND: &str = "HostNotFound";
+/// The name servers did not answer, or not properly.
+pub const DNS_FAILED: &str = "DnsFailed";
+/// No connection was made.
+pub const CONNECT_FAILED: &str = "ConnectFailed";
+/// No secure connection was made.
+pub const TLS_FAILED: &str = "TlsFailed";
+/// No usable answer came.
+pub const REQUEST_FAILED: &str = "RequestFailed";
+/// It took too long.
+pub const TIMEOUT: &str = "Timeout";
+/// Redirects without an end in sight.
+pub const TOO_MANY_REDIRECTS: &str = "TooManyRedirects";
+/// The site answered with a status that is no success.
+pub const HTTP_STATUS: &str = "HttpStatus";
+/// The body is larger than `fetch.maxBytes`.
+pub const TOO_LARGE: &str = "TooLarge";
+/// The connection ended before the body did.
+pub const BODY_TRUNCATED: &str = "BodyTruncated";
+/// The body is not compressed the way its headers say.
+pub const DECOMPRESSION_FAILED: &str = "DecompressionFailed";
+/// The body could not be kept on the worker's disk.
+pub const SPOOL_FAILED: &str = "SpoolFailed";

@@ -1,0 +1,58 @@
+use events::ConsumerMetrics;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+
+use crate::{
+    ROUTES,
+    fetch::{FetchError, Fetched},
+};
+
+/// `Fetched`, or the reason of a [`FetchError`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+const FETCHED: OutcomeLabels = OutcomeLabels { outcome: "Fetched" };
+
+/// The worker's figures. docs/metrics.md lists them.
+#[derive(Clone)]
+pub struct WorkerMetrics {
+    pub(crate) consumer: ConsumerMetrics,
+    fetches: Family<OutcomeLabels, Counter>,
+    fetched_bytes: Counter,
+}
+
+impl WorkerMetrics {
+    /// Makes the figures and registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let jobs = ROUTES.iter().map(|route| (route.topic, route.job_type));
+        let metrics = Self {
+            consumer: ConsumerMetrics::register(registry, jobs),
+            fetches: Family::default(),
+            fetched_bytes: Counter::default(),
+        };
+        drop(metrics.fetches.get_or_create(&FETCHED));
+        registry.register("tipstaff_fetches", "Fetches by how they ended", metrics.fetches.clone());
+        registry.register(
+            "tipstaff_fetched_bytes",
+            "Bytes of bodies that were fetched, after decompression",
+            metrics.fetched_bytes.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn fetched(&self, result: &Result<Fetched, FetchError>) {
+        let labels = match result {
+            Ok(fetched) => {
+                self.fetched_bytes.inc_by(fetched.body.byte_size);
+                FETCHED
+            }
+            Err(error) => OutcomeLabels { outcome: error.reason() },
+        };
+        self.fetches.get_or_create(&labels).inc();
+    }
+}
