@@ -98,6 +98,15 @@ pub enum BusError {
         #[source]
         source: BoxError,
     },
+    /// How far a group is behind could not be read.
+    #[error("the lag of group {group} cannot be read")]
+    Lag {
+        /// The consumer group.
+        group: String,
+        /// What the client says.
+        #[source]
+        source: BoxError,
+    },
     /// Topics could not be looked up or created.
     #[error("topics could not be created")]
     Topics(#[source] BoxError),

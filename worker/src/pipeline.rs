@@ -86,7 +86,7 @@ impl Pipeline {
                 setbacks: setbacks.clone(),
                 metrics: metrics.clone(),
                 options: ConsumerLoopOptions {
-                    group: format!("tipstaff.{role}"),
+                    group: role.group(),
                     concurrency: options.concurrency,
                     waiting: WAITING,
                     drain: options.drain,
