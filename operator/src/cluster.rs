@@ -12,7 +12,7 @@ mod subscription_controller;
 
 use std::{sync::Arc, time::Duration};
 
-use events::{Bus, SystemClock};
+use events::{Bus, BusError, SystemClock};
 use kube::Client;
 use prometheus_client::registry::Registry;
 use service::Check;
@@ -20,7 +20,10 @@ use store::catalog::{Catalog, CatalogError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{Engine, EngineOptions, OperatorMetrics};
+use crate::{
+    Engine, EngineOptions, OperatorMetrics,
+    scaling::{Scaler, ScalingMetrics, ScalingOptions},
+};
 use leader::{Leadership, LeaseOptions};
 
 pub use leader::LeaseError;
@@ -38,6 +41,8 @@ pub struct ClusterOptions {
     pub identity: String,
     /// How long a leader that fell silent keeps the lease.
     pub lease_duration: Duration,
+    /// Which workers are scaled, in the lease's namespace; none without it.
+    pub scaling: Option<ScalingOptions>,
 }
 
 /// The operator cannot go on.
@@ -52,6 +57,9 @@ pub enum OperatorError {
     /// The lease could not be used.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// The lag of the workers' groups cannot be read, which is a matter of configuration.
+    #[error(transparent)]
+    Lag(#[from] BusError),
     /// The lease went to another replica.
     #[error("the lease was lost: another replica leads now")]
     LeaseLost,
@@ -67,6 +75,7 @@ pub struct Operator {
     bus: Arc<dyn Bus>,
     client: Client,
     metrics: OperatorMetrics,
+    scaling_metrics: ScalingMetrics,
     check: Check,
 }
 
@@ -84,7 +93,8 @@ impl Operator {
     ) -> Result<Self, OperatorError> {
         let client = Client::try_default().await.map_err(OperatorError::Client)?;
         let metrics = OperatorMetrics::register(registry);
-        Ok(Self { options, catalog, bus, client, metrics, check })
+        let scaling_metrics = ScalingMetrics::register(registry);
+        Ok(Self { options, catalog, bus, client, metrics, scaling_metrics, check })
     }
 
     /// Waits for the lease, then reconciles until `shutdown`.
@@ -124,6 +134,15 @@ impl Operator {
             metrics: self.metrics.clone(),
             check: self.check,
         };
+        let scaler = self
+            .options
+            .scaling
+            .map(|scaling| {
+                let namespace = &self.options.lease_namespace;
+                let clock = Arc::new(SystemClock);
+                Scaler::new(scaling, self.client.clone(), namespace, clock, self.scaling_metrics)
+            })
+            .transpose()?;
         let mut engine = Engine::start(options, &stop).await?;
         let mut tasks = controllers::start(
             self.client,
@@ -132,6 +151,9 @@ impl Operator {
             self.metrics,
             &stop,
         );
+        if let Some(scaler) = scaler {
+            tasks.spawn(scaler.run(stop.clone()));
+        }
         let result = tokio::select! {
             // A shutdown ends the parts too: it is looked at first.
             biased;

@@ -11,6 +11,7 @@ mod metrics;
 mod reconcile;
 mod relay;
 mod run_tracking;
+pub mod scaling;
 mod status;
 
 pub use beat::{BeatHandle, Skipped, decide};

@@ -1,10 +1,19 @@
 //! `tipstaff-operator`: flags and start-up; the library does the work.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
 use events::{error_chain, kafka::KafkaBus};
-use operator::cluster::{ClusterOptions, Operator};
+use operator::{
+    cluster::{ClusterOptions, Operator},
+    scaling::{ScalingOptions, Workers},
+};
 use prometheus_client::registry::Registry;
 use service::{
     Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, init_logging, shutdown_on_signal,
@@ -54,6 +63,12 @@ struct RunArguments {
     /// How long, in seconds, a leader that fell silent keeps the lease
     #[arg(long, env = "TIPSTAFF_LEASE_SECONDS", default_value_t = 15)]
     lease_seconds: u64,
+    /// The file that says which workers to run and how to scale them, in the lease's namespace; without it none are run
+    #[arg(long, env = "TIPSTAFF_WORKERS_FILE")]
+    workers_file: Option<PathBuf>,
+    /// The operator's own Deployment, in the same namespace: when it is deleted, so are the workers
+    #[arg(long, env = "TIPSTAFF_OWNER_DEPLOYMENT")]
+    owner_deployment: Option<String>,
 }
 
 #[tokio::main]
@@ -83,9 +98,18 @@ async fn migrate(database: DatabaseArguments) -> Result<(), events::BoxError> {
 
 async fn run_operator(arguments: RunArguments) -> Result<(), events::BoxError> {
     let shutdown = shutdown_on_signal()?;
+    let kafka = arguments.kafka.options(Duration::from_secs(5));
+    let scaling = match &arguments.workers_file {
+        Some(path) => Some(ScalingOptions {
+            workers: read_workers(path)?,
+            owner: arguments.owner_deployment,
+            kafka: kafka.clone(),
+        }),
+        None => None,
+    };
     let catalog = arguments.database.connect().await?;
     catalog.check_schema().await?;
-    let bus = Arc::new(KafkaBus::new(arguments.kafka.options(Duration::from_secs(5)))?);
+    let bus = Arc::new(KafkaBus::new(kafka)?);
     let mut registry = Registry::default();
     let check = Check::default();
     let options = ClusterOptions {
@@ -94,6 +118,7 @@ async fn run_operator(arguments: RunArguments) -> Result<(), events::BoxError> {
         lease_name: arguments.lease_name,
         identity: arguments.identity.unwrap_or_else(|| format!("operator-{}", uuid::Uuid::new_v4())),
         lease_duration: Duration::from_secs(arguments.lease_seconds),
+        scaling,
     };
     let operator = Operator::new(options, catalog.clone(), bus, &mut registry, check.clone()).await?;
     let health = HealthServer::bind(arguments.listen, registry, catalog, check).await?;
@@ -103,4 +128,10 @@ async fn run_operator(arguments: RunArguments) -> Result<(), events::BoxError> {
     stop_health.cancel();
     serving.await?;
     Ok(result?)
+}
+
+fn read_workers(path: &Path) -> Result<Workers, events::BoxError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("the workers file {} cannot be read: {error}", path.display()))?;
+    Ok(Workers::parse(&text)?)
 }
