@@ -9,6 +9,8 @@ mod delivery;
 mod handling;
 #[path = "bus/kafka.rs"]
 mod kafka;
+#[path = "bus/lag.rs"]
+mod lag;
 #[path = "bus/member.rs"]
 mod member;
 #[path = "bus/memory.rs"]

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use operator::OperatorMetrics;
+use operator::{OperatorMetrics, scaling::ScalingMetrics};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use worker::WorkerMetrics;
 
@@ -25,6 +25,7 @@ fn every_condition_and_reason_is_documented_and_no_other() {
 fn every_metric_is_documented_and_no_other() {
     let mut registry = Registry::default();
     OperatorMetrics::register(&mut registry);
+    ScalingMetrics::register(&mut registry);
     assert_documented("## The operator", &registry);
     let mut registry = Registry::default();
     WorkerMetrics::register(&mut registry);

@@ -101,6 +101,15 @@ pub enum BusError {
     /// The bus does not answer.
     #[error("the bus does not answer")]
     Unreachable(#[source] BoxError),
+    /// How far a group is behind could not be read.
+    #[error("the lag of group {group} cannot be read")]
+    Lag {
+        /// The consumer group.
+        group: String,
+        /// What the client says.
+        #[source]
+        source: BoxError,
+    },
     /// Topics could not be looked up or created.
     #[error("topics could not be created")]
     Topics(#[source] BoxError),

@@ -34,6 +34,20 @@ impl Role {
             Role::Deliver => "deliver",
         }
     }
+
+    /// The role's consumer group, before any prefix of the installation.
+    pub fn group(self) -> String {
+        format!("tipstaff.{self}")
+    }
+
+    /// The topics that its group consumes; none while the role has no jobs, and then no worker can be started for it.
+    pub const fn topics(self) -> &'static [Topic] {
+        match self {
+            Role::Schedule => &[Topic::SubsSchedule],
+            Role::Crawl => &[Topic::CrawlRequest],
+            Role::Parse | Role::Version | Role::Deliver => &[],
+        }
+    }
 }
 
 impl fmt::Display for Role {

@@ -1,6 +1,7 @@
 //! The bus on Apache Kafka.
 
 mod consumer;
+mod lag;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,6 +23,8 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::{Bus, BusError, Consumer, Record, Topic};
+
+pub use lag::{LagReader, TopicLag};
 
 /// How long a broker may take to acknowledge a record, or to answer a question.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);

@@ -15,7 +15,7 @@ mod subscription_controller;
 
 use std::{sync::Arc, time::Duration};
 
-use events::{Bus, Clock, SystemClock};
+use events::{Bus, BusError, Clock, SystemClock};
 use kube::Client;
 use prometheus_client::registry::Registry;
 use service::Check;
@@ -23,7 +23,10 @@ use store::catalog::{Catalog, CatalogError, Lead, StuckPolicy};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{Engine, EngineOptions, OperatorMetrics};
+use crate::{
+    Engine, EngineOptions, OperatorMetrics,
+    scaling::{Scaler, ScalingMetrics, ScalingOptions},
+};
 use lease::{LeaseHolder, LeaseOptions};
 
 pub use lease::LeaseError;
@@ -43,6 +46,8 @@ pub struct ClusterOptions {
     pub lease_duration: Duration,
     /// When a run is stuck.
     pub stuck: StuckPolicy,
+    /// Which workers are scaled, in the lease's namespace; none without it.
+    pub scaling: Option<ScalingOptions>,
 }
 
 /// The operator cannot go on.
@@ -57,6 +62,9 @@ pub enum OperatorError {
     /// The lease could not be used.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// The lag of the workers' groups cannot be read, which is a matter of configuration.
+    #[error(transparent)]
+    Lag(#[from] BusError),
     /// The lease went to another replica.
     #[error("the lease was lost: another replica leads now")]
     LeaseLost,
@@ -72,6 +80,7 @@ pub struct Operator {
     bus: Arc<dyn Bus>,
     client: Client,
     metrics: OperatorMetrics,
+    scaling_metrics: ScalingMetrics,
     check: Check,
 }
 
@@ -89,7 +98,8 @@ impl Operator {
     ) -> Result<Self, OperatorError> {
         let client = Client::try_default().await.map_err(OperatorError::Client)?;
         let metrics = OperatorMetrics::register(registry);
-        Ok(Self { options, catalog, bus, client, metrics, check })
+        let scaling_metrics = ScalingMetrics::register(registry);
+        Ok(Self { options, catalog, bus, client, metrics, scaling_metrics, check })
     }
 
     /// Waits for the lease, then reconciles until `shutdown`.
@@ -136,6 +146,14 @@ impl Operator {
             metrics: self.metrics.clone(),
             check: self.check,
         };
+        let scaler = self
+            .options
+            .scaling
+            .map(|scaling| {
+                let namespace = &self.options.lease_namespace;
+                Scaler::new(scaling, self.client.clone(), namespace, clock.clone(), self.scaling_metrics)
+            })
+            .transpose()?;
         let mut engine = Engine::start(options, &stop).await?;
         let mut tasks = controllers::start(
             self.client,
@@ -144,6 +162,9 @@ impl Operator {
             self.metrics,
             &stop,
         );
+        if let Some(scaler) = scaler {
+            tasks.spawn(scaler.run(stop.clone()));
+        }
         let result = tokio::select! {
             // A shutdown ends the parts too: it is looked at first.
             biased;

@@ -11,6 +11,7 @@ mod metrics;
 mod reconcile;
 mod relay;
 mod run_tracking;
+pub mod scaling;
 mod status;
 
 pub use beat::{BeatHandle, Due, Plan, Skipped, decide, stable_offset, when_active};

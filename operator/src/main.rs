@@ -1,11 +1,20 @@
 //! `tipstaff-operator`: flags and start-up; the library does the work.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
 use events::{Bus, error_chain, kafka::KafkaBus};
 use jiff::SignedDuration;
-use operator::cluster::{ClusterOptions, Operator};
+use operator::{
+    cluster::{ClusterOptions, Operator},
+    scaling::{ScalingOptions, Workers},
+};
 use prometheus_client::registry::Registry;
 use service::{
     Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, init_logging, shutdown_on_signal,
@@ -63,6 +72,12 @@ struct RunArguments {
     /// After how many seconds without progress a run fails
     #[arg(long, env = "TIPSTAFF_GIVE_UP_AFTER_SECONDS", default_value_t = 21_600, value_parser = clap::value_parser!(u32).range(1..))]
     give_up_after_seconds: u32,
+    /// The file that says which workers to run and how to scale them, in the lease's namespace; without it none are run
+    #[arg(long, env = "TIPSTAFF_WORKERS_FILE")]
+    workers_file: Option<PathBuf>,
+    /// The operator's own Deployment, in the same namespace: when it is deleted, so are the workers
+    #[arg(long, env = "TIPSTAFF_OWNER_DEPLOYMENT")]
+    owner_deployment: Option<String>,
 }
 
 #[tokio::main]
@@ -92,9 +107,18 @@ async fn migrate(database: DatabaseArguments) -> Result<(), events::BoxError> {
 
 async fn run_operator(arguments: RunArguments) -> Result<(), events::BoxError> {
     let shutdown = shutdown_on_signal()?;
+    let kafka = arguments.kafka.options(Duration::from_secs(5));
+    let scaling = match &arguments.workers_file {
+        Some(path) => Some(ScalingOptions {
+            workers: read_workers(path)?,
+            owner: arguments.owner_deployment,
+            kafka: kafka.clone(),
+        }),
+        None => None,
+    };
     let catalog = arguments.database.connect().await?;
     catalog.check_schema().await?;
-    let bus: Arc<dyn Bus> = Arc::new(KafkaBus::new(arguments.kafka.options(Duration::from_secs(5)))?);
+    let bus: Arc<dyn Bus> = Arc::new(KafkaBus::new(kafka)?);
     let mut registry = Registry::default();
     let check = Check::default();
     let options = ClusterOptions {
@@ -107,6 +131,7 @@ async fn run_operator(arguments: RunArguments) -> Result<(), events::BoxError> {
             restart_after: SignedDuration::from_secs(arguments.restart_after_seconds.into()),
             give_up_after: SignedDuration::from_secs(arguments.give_up_after_seconds.into()),
         },
+        scaling,
     };
     let operator = Operator::new(options, catalog.clone(), bus.clone(), &mut registry, check.clone()).await?;
     let health = HealthServer::bind(arguments.listen, registry, catalog, check.clone()).await?;
@@ -118,4 +143,10 @@ async fn run_operator(arguments: RunArguments) -> Result<(), events::BoxError> {
     serving.await?;
     watching.await?;
     Ok(result?)
+}
+
+fn read_workers(path: &Path) -> Result<Workers, events::BoxError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("the workers file {} cannot be read: {error}", path.display()))?;
+    Ok(Workers::parse(&text)?)
 }

@@ -79,7 +79,7 @@ impl Pipeline {
                 setbacks: setbacks.clone(),
                 metrics: tools.metrics.consumer.clone(),
                 options: ConsumerLoopOptions {
-                    group: format!("tipstaff.{role}"),
+                    group: role.group(),
                     concurrency: options.concurrency,
                     waiting: WAITING,
                     drain: options.drain,
