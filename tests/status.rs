@@ -1,6 +1,6 @@
 //! Statuses at scale, on a real API server: many results are few writes, few are shown at once, none is lost.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::{
     collections::HashMap,

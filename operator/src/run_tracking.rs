@@ -69,7 +69,6 @@ pub(crate) struct RunTracker {
     fired: mpsc::UnboundedReceiver<Vec<Uuid>>,
     events: broadcast::Sender<RunEvent>,
     active: VecDeque<Uuid>,
-    metrics: OperatorMetrics,
 }
 
 impl RunTracker {
