@@ -9,8 +9,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use cli::demo::{self, DemoOptions};
 use cli::local::{self, Goal, LocalOptions, Outcome};
 use cli::output::OutputFormat;
-use events::error_chain;
+use cli::schedule;
+use crds::Schedule;
+use events::{Clock, SystemClock, error_chain};
 use ipnet::IpNet;
+use jiff::Timestamp;
 use service::{LogFormat, init_logging, shutdown_on_signal};
 use store::private_postgres::default_data_dir;
 use worker::fetch::install_crypto_provider;
@@ -32,6 +35,8 @@ enum Command {
     Local(LocalArguments),
     /// See it work: watch a small built-in site whose pages change now and then
     Demo(DemoArguments),
+    /// Print when a schedule is due next, one RFC 3339 time a line
+    Schedule(ScheduleArguments),
     /// Print the version
     Version,
 }
@@ -58,6 +63,22 @@ struct DemoArguments {
     interval: u64,
     #[command(flatten)]
     common: CommonArguments,
+}
+
+#[derive(Args)]
+struct ScheduleArguments {
+    /// Five cron fields in one argument, such as '30 2 * * MON-FRI', or a nickname such as @daily
+    #[arg(value_name = "CRON", value_parser = schedule::expression)]
+    expression: String,
+    /// The IANA time zone in which the schedule is read, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = schedule::time_zone)]
+    time_zone: String,
+    /// Begin after this time instead of now, such as 2026-03-28T00:00:00Z
+    #[arg(long, value_name = "RFC3339")]
+    after: Option<Timestamp>,
+    /// How many times to print
+    #[arg(short = 'n', value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    count: u32,
 }
 
 #[derive(Args)]
@@ -107,6 +128,7 @@ async fn main() -> ExitCode {
     let ended = match arguments.command {
         Command::Local(arguments) => run_local(arguments).await,
         Command::Demo(arguments) => run_demo(arguments).await,
+        Command::Schedule(arguments) => print_schedule(&arguments, &SystemClock),
         Command::Version => {
             let _ = writeln!(std::io::stdout(), "tipstaff {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
@@ -156,6 +178,14 @@ async fn run_demo(arguments: DemoArguments) -> Result<ExitCode, events::BoxError
         goal,
     };
     Ok(exit_code(demo::run(options, shutdown_on_signal()?).await?, goal))
+}
+
+fn print_schedule(arguments: &ScheduleArguments, clock: &dyn Clock) -> Result<ExitCode, events::BoxError> {
+    let schedule = Schedule::parse(&arguments.expression, &arguments.time_zone)?;
+    let after = arguments.after.unwrap_or_else(|| clock.now());
+    let count = usize::try_from(arguments.count)?;
+    schedule::print(&schedule, after, count, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn exit_code(outcome: Outcome, goal: Goal) -> ExitCode {

@@ -43,6 +43,14 @@ fn due_times() {
         ("0 9 * * 7", ["2026-01-04T09:00", "2026-01-11T09:00"]),
         ("0 9 * * SAT-SUN", ["2026-01-03T09:00", "2026-01-04T09:00"]),
         ("0 9 * * 6-7", ["2026-01-03T09:00", "2026-01-04T09:00"]),
+        ("0 9 * * SUN-SUN", ["2026-01-04T09:00", "2026-01-11T09:00"]),
+        ("0 9 * * 7/2", ["2026-01-04T09:00", "2026-01-11T09:00"]),
+        // All values are all values, whatever else is listed.
+        ("0 9 3,* * MON", ["2026-01-05T09:00", "2026-01-12T09:00"]),
+        ("1,* * * * *", ["2026-01-01T00:01", "2026-01-01T00:02"]),
+        // A step restricts a field: every odd day, or a Monday.
+        ("0 9 */2 * MON", ["2026-01-01T09:00", "2026-01-03T09:00"]),
+        ("0 9 */1 * MON", ["2026-01-05T09:00", "2026-01-12T09:00"]),
         // Steps from a weekday end on Saturday: Monday, Wednesday, Friday, and no Sunday.
         ("0 9 * * 1/2", ["2026-01-02T09:00", "2026-01-05T09:00"]),
         // Day of month or day of week: the 3rd is a Saturday, the 5th a Monday.
@@ -72,32 +80,144 @@ fn next_is_strictly_after_and_ignores_fractions() {
     }
 }
 
+/// The first due times after a moment, both as the zone's clocks show them, with the offset.
+fn local(expression: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
+    let schedule = Schedule::parse(expression, zone).unwrap_or_else(|error| panic!("{expression}: {error}"));
+    let after = after.parse::<DateTime>().unwrap().to_zoned(schedule.time_zone().clone()).unwrap();
+    let due = schedule.due_between(after.timestamp(), Timestamp::MAX, count);
+    due.iter()
+        .map(|due| due.to_zoned(schedule.time_zone().clone()).strftime("%d %H:%M %:z").to_string())
+        .collect()
+}
+
 #[test]
-fn clocks_that_change() {
-    // New York: 2026-03-08 02:00 EST becomes 03:00 EDT (07:00 UTC); 2026-11-01 02:00 EDT becomes 01:00 EST (06:00 UTC).
-    let zone = "America/New_York";
-    for (expression, after, expected) in [
-        ("0 9 * * *", "2026-03-07T15:00:00", vec!["2026-03-08T13:00", "2026-03-09T13:00"]),
-        // A time of day inside the gap comes at the gap's end, and once.
-        ("30 2 * * *", "2026-03-08T00:00:00", vec!["2026-03-08T07:00", "2026-03-09T06:30"]),
-        // Points on the clock face inside the gap do not occur.
+fn clocks_that_are_set_forward() {
+    let new_york = ("America/New_York", "2026-03-07T12:00"); // 02:00 becomes 03:00 on the 8th.
+    let lord_howe = ("Australia/Lord_Howe", "2026-10-03T12:00"); // 02:00 becomes 02:30 on the 4th.
+    let sao_paulo = ("America/Sao_Paulo", "2018-11-03T12:00"); // 00:00 becomes 01:00 on the 4th.
+    let apia = ("Pacific/Apia", "2011-12-29T12:00"); // The 31st follows the 29th.
+    for (expression, (zone, after), expected) in [
+        ("0 9 * * *", new_york, &["08 09:00 -04:00", "09 09:00 -04:00"][..]),
+        // Fixed times that are left out come at the change, together, and once.
+        ("30 2 * * *", new_york, &["08 03:00 -04:00", "09 02:30 -04:00"]),
+        ("0,30 2 * * *", new_york, &["08 03:00 -04:00", "09 02:00 -04:00"]),
+        ("0 2,3 * * *", new_york, &["08 03:00 -04:00", "09 02:00 -04:00", "09 03:00 -04:00"]),
+        ("30 2,3 * * *", new_york, &["08 03:00 -04:00", "08 03:30 -04:00", "09 02:30 -04:00"]),
+        ("0 3 * * *", new_york, &["08 03:00 -04:00", "09 03:00 -04:00"]),
+        ("10 2 * * *", lord_howe, &["04 02:30 +11:00", "05 02:10 +11:00"]),
+        ("10,30,40 2 * * *", lord_howe, &["04 02:30 +11:00", "04 02:40 +11:00", "05 02:10 +11:00"]),
+        ("@daily", sao_paulo, &["04 01:00 -02:00", "05 00:00 -02:00"]),
+        ("30 23,0 * * *", sao_paulo, &["03 23:30 -03:00", "04 01:00 -02:00", "04 23:30 -02:00"]),
+        ("0 8,20 * * *", apia, &["29 20:00 -10:00", "31 00:00 +14:00", "31 08:00 +14:00"]),
+        ("0 12 30 12 *", apia, &["31 00:00 +14:00", "30 12:00 +14:00"]),
+        // Intervals go by what clocks show.
         (
-            "*/30 * * * *",
-            "2026-03-08T06:15:00",
-            vec!["2026-03-08T06:30", "2026-03-08T07:00", "2026-03-08T07:30"],
+            "*/30 1-3 * * *",
+            new_york,
+            &["08 01:00 -05:00", "08 01:30 -05:00", "08 03:00 -04:00", "08 03:30 -04:00"],
         ),
-        ("0,30 2 * * *", "2026-03-08T00:00:00", vec!["2026-03-09T06:00", "2026-03-09T06:30"]),
-        // A repeated time of day counts once.
-        ("30 1 * * *", "2026-11-01T00:00:00", vec!["2026-11-01T05:30", "2026-11-02T06:30"]),
-        // Repeated points on the clock face occur twice.
+        ("*/30 2 * * *", new_york, &["09 02:00 -04:00", "09 02:30 -04:00"]),
+        ("0 */2 * * *", ("America/New_York", "2026-03-08T00:00"), &["08 04:00 -04:00", "08 06:00 -04:00"]),
+        ("*/20 2 * * *", lord_howe, &["04 02:40 +11:00", "05 02:00 +11:00"]),
+    ] {
+        assert_eq!(local(expression, zone, after, expected.len()), expected, "{expression} in {zone}");
+    }
+}
+
+#[test]
+fn clocks_that_are_set_back() {
+    let new_york = ("America/New_York", "2026-10-31T12:00"); // 02:00 becomes 01:00 on the 1st.
+    let lord_howe = ("Australia/Lord_Howe", "2026-04-04T12:00"); // 02:00 becomes 01:30 on the 5th.
+    let havana = ("America/Havana", "2024-11-02T12:00"); // 01:00 becomes 00:00 on the 3rd.
+    for (expression, (zone, after), expected) in [
+        // A fixed time counts when it is shown first.
+        ("30 1 * * *", new_york, &["01 01:30 -04:00", "02 01:30 -05:00"][..]),
+        (
+            "0,30 1,2 * * *",
+            new_york,
+            &["01 01:00 -04:00", "01 01:30 -04:00", "01 02:00 -05:00", "01 02:30 -05:00"],
+        ),
+        ("45 1 * * *", lord_howe, &["05 01:45 +11:00", "06 01:45 +10:30"]),
+        ("@daily", havana, &["03 00:00 -04:00", "04 00:00 -05:00"]),
+        // An interval counts both.
         (
             "30 * * * *",
-            "2026-11-01T05:00:00",
-            vec!["2026-11-01T05:30", "2026-11-01T06:30", "2026-11-01T07:30"],
+            ("America/New_York", "2026-11-01T00:40"),
+            &["01 01:30 -04:00", "01 01:30 -05:00", "01 02:30 -05:00"],
+        ),
+        (
+            "*/30 1 * * *",
+            new_york,
+            &["01 01:00 -04:00", "01 01:30 -04:00", "01 01:00 -05:00", "01 01:30 -05:00"],
+        ),
+        (
+            "45 * * * *",
+            ("Australia/Lord_Howe", "2026-04-05T01:00"),
+            &["05 01:45 +11:00", "05 01:45 +10:30", "05 02:45 +10:30"],
+        ),
+        (
+            "0 * * * *",
+            ("America/Havana", "2024-11-02T23:10"),
+            &["03 00:00 -04:00", "03 00:00 -05:00", "03 01:00 -05:00"],
         ),
     ] {
-        assert_eq!(due(expression, zone, after, expected.len()), expected, "{expression}");
+        assert_eq!(local(expression, zone, after, expected.len()), expected, "{expression} in {zone}");
     }
+}
+
+#[test]
+fn a_fixed_time_that_has_been_shown_does_not_come_again_for_one_who_looks_late() {
+    // New York at 01:10, 01:30 and 01:59 for the second time.
+    let schedule = Schedule::parse("0,30 1 * * *", "America/New_York").unwrap();
+    for after in ["2026-11-01T06:00:00", "2026-11-01T06:10:00", "2026-11-01T06:30:00", "2026-11-01T06:59:59"]
+    {
+        assert_eq!(schedule.next_after(utc(after)), Some(utc("2026-11-02T06:00:00")), "{after}");
+    }
+}
+
+#[test]
+fn no_clock_is_set_back_over_the_change_before() {
+    for name in TIME_ZONES.available() {
+        let zone = TIME_ZONES.get(name.as_str()).unwrap();
+        let mut last = (Timestamp::MIN, zone.to_offset(Timestamp::MIN));
+        let end = utc("2200-01-01T00:00:00");
+        for change in zone.following(Timestamp::MIN).take_while(|change| change.timestamp() < end) {
+            let back = i64::from(last.1.seconds() - change.offset().seconds());
+            assert!(
+                change.timestamp().as_second() - last.0.as_second() > back,
+                "{name}: {}",
+                change.timestamp()
+            );
+            last = (change.timestamp(), change.offset());
+        }
+    }
+}
+
+#[test]
+fn the_ends_of_time_are_no_trouble() {
+    for zone in ["UTC", "Pacific/Apia", "America/New_York"] {
+        for expression in ["* * * * *", "0 0 29 2 *", "@yearly"] {
+            let schedule = Schedule::parse(expression, zone).unwrap();
+            let start = Timestamp::MIN + SignedDuration::from_hours(48);
+            assert!(schedule.next_after(start).is_some(), "{expression} in {zone}");
+            assert!(schedule.next_after(Timestamp::MIN).is_none_or(|due| due > Timestamp::MIN));
+            assert_eq!(schedule.next_after(Timestamp::MAX), None, "{expression} in {zone}");
+            let due = schedule.due_between(utc("9995-12-01T00:00:00"), Timestamp::MAX, 10);
+            assert!(
+                due.last().is_some_and(|due| due.to_string().starts_with("999")),
+                "{expression} in {zone}"
+            );
+        }
+    }
+    // Fractions of a second before 1970.
+    let schedule = Schedule::parse("* * * * *", "UTC").unwrap();
+    let just_before = Timestamp::UNIX_EPOCH - SignedDuration::from_nanos(1);
+    assert_eq!(schedule.next_after(just_before), Some(Timestamp::UNIX_EPOCH));
+}
+
+#[test]
+fn a_schedule_takes_little_memory() {
+    assert!(size_of::<Schedule>() <= 64, "{}", size_of::<Schedule>());
 }
 
 #[test]
@@ -167,6 +287,7 @@ fn field(min: u8, max: u8) -> impl Strategy<Value = String> {
         1 => (min..=max, min..=max).prop_map(|(a, b)| format!("{}-{}", a.min(b), a.max(b))),
         1 => (1..=max).prop_map(|step| format!("*/{step}")),
         1 => (min..=max, min..=max).prop_map(|(a, b)| format!("{a},{b}")),
+        1 => (min..=max, 1..=max).prop_map(|(a, step)| format!("{a}/{step},*/{step}")),
     ]
 }
 
@@ -175,8 +296,10 @@ fn expression() -> impl Strategy<Value = String> {
         .prop_map(|(minute, hour, day, month, weekday)| format!("{minute} {hour} {day} {month} {weekday}"))
 }
 
-const ZONES: [&str; 6] =
-    ["UTC", "America/New_York", "Europe/Dublin", "Australia/Lord_Howe", "Asia/Kolkata", "America/Santiago"];
+/// Any zone there is.
+fn zone() -> impl Strategy<Value = String> {
+    prop::sample::select(TIME_ZONES.available().map(|name| name.to_string()).collect::<Vec<_>>())
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
@@ -184,14 +307,14 @@ proptest! {
     #[test]
     fn due_times_rise_and_due_between_agrees(
         expression in expression(),
-        zone in proptest::sample::select(&ZONES[..]),
+        zone in zone(),
         // 2000 to 2060.
         start in 946_684_800i64..2_840_140_800,
         nanoseconds in 0i32..1_000_000_000,
         length in 0i64..40 * 86_400,
         limit in 0usize..50,
     ) {
-        let schedule = match Schedule::parse(&expression, zone) {
+        let schedule = match Schedule::parse(&expression, &zone) {
             Ok(schedule) => schedule,
             Err(InvalidSchedule::Never) => return Ok(()),
             Err(error) => return Err(TestCaseError::fail(format!("{expression}: {error}"))),
@@ -216,11 +339,11 @@ proptest! {
     #[test]
     fn no_due_time_is_jumped_over(
         expression in expression(),
-        zone in proptest::sample::select(&ZONES[..]),
+        zone in zone(),
         start in 946_684_800i64..2_840_140_800,
         back in 1i64..100_000,
     ) {
-        let Ok(schedule) = Schedule::parse(&expression, zone) else { return Ok(()) };
+        let Ok(schedule) = Schedule::parse(&expression, &zone) else { return Ok(()) };
         let Some(next) = schedule.next_after(Timestamp::from_second(start).unwrap()) else { return Ok(()) };
         // Seen from any earlier moment, the time is still among those that are due.
         let earlier = Timestamp::from_second(start - back).unwrap();

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -36,6 +37,8 @@ pub enum Artifact {
     Kafka,
     /// The package manager of Kubernetes.
     Helm,
+    /// A program that answers with the due times of robfig/cron, the cron library of Kubernetes.
+    RobfigCron,
 }
 
 /// How one artifact is built.
@@ -60,11 +63,13 @@ enum Method {
     },
 }
 
-/// The files of a Go module that does nothing but require the program.
-#[derive(Clone, Copy)]
+/// The files of a Go module, most of which do nothing but require the program.
+#[derive(Clone, Copy, Hash)]
 struct Module {
     requirements: &'static str,
     checksums: &'static str,
+    /// The program itself, where it is ours.
+    program: Option<&'static str>,
 }
 
 macro_rules! module {
@@ -72,6 +77,7 @@ macro_rules! module {
         Module {
             requirements: include_str!(concat!("../build/", $folder, "/go.mod")),
             checksums: include_str!(concat!("../build/", $folder, "/go.sum")),
+            program: None,
         }
     };
 }
@@ -121,6 +127,10 @@ fn recipe(artifact: Artifact) -> Recipe {
             "helm.sh/helm/v3/cmd/helm",
             &[("helm.sh/helm/v3/internal/version.version", "v3.19.5")],
         ),
+        Artifact::RobfigCron => {
+            let program = Some(include_str!("../build/robfig-cron/main.go"));
+            go("robfig-cron", "3.0.1", 10, Module { program, ..module!("robfig-cron") }, ".", &[])
+        }
         Artifact::Kafka => Recipe {
             name: "kafka",
             version: "4.3.1",
@@ -133,8 +143,16 @@ fn recipe(artifact: Artifact) -> Recipe {
 impl Artifact {
     /// The folder that holds the built artifact.
     fn folder(self) -> Result<PathBuf, StackError> {
-        let recipe = recipe(self);
-        Ok(cache::folder()?.join(format!("{}-{}", recipe.name, recipe.version)))
+        let Recipe { name, version, method, .. } = recipe(self);
+        Ok(cache::folder()?.join(match method {
+            // A program of our own changes without its version.
+            Method::Go { module: module @ Module { program: Some(_), .. }, .. } => {
+                let mut hasher = DefaultHasher::new();
+                module.hash(&mut hasher);
+                format!("{name}-{version}-{:016x}", hasher.finish())
+            }
+            Method::Go { .. } | Method::Maven { .. } => format!("{name}-{version}"),
+        }))
     }
 
     /// The built program; for Kafka, the folder of its jars. It may not be built yet.
@@ -216,7 +234,10 @@ fn go_build(
     variables: &[(&str, &str)],
     program: &Path,
 ) -> Result<Command, StackError> {
-    for (name, text) in [("go.mod", module.requirements), ("go.sum", module.checksums)] {
+    let program_file = module.program.map(|program| ("main.go", program));
+    for (name, text) in
+        [("go.mod", module.requirements), ("go.sum", module.checksums)].into_iter().chain(program_file)
+    {
         let path = work.join(name);
         fs::write(&path, text).map_err(StackError::file("write", &path))?;
     }
@@ -315,16 +336,18 @@ mod tests {
                         .requirements
                         .lines()
                         .any(|line| line.trim().trim_start_matches("tool ") == package);
-                    assert!(tool, "{package} is no tool of its go.mod");
+                    assert!(tool || module.program.is_some(), "{package} is no tool of its go.mod");
                     // MinIO's module version is v0.0.0-<time of the commit>-<commit>.
                     let pinned = version.replace('-', "");
                     let required = module.requirements.lines().any(|line| {
                         let mut words = line.trim().trim_start_matches("require ").split(' ');
-                        words.next().is_some_and(|required| package.starts_with(required))
-                            && words.next().is_some_and(|required| {
-                                required == format!("v{version}")
-                                    || required.starts_with(&format!("v0.0.0-{pinned}"))
-                            })
+                        words.next().is_some_and(|required| match module.program {
+                            None => package.starts_with(required),
+                            Some(program) => program.contains(&format!("\"{required}\"")),
+                        }) && words.next().is_some_and(|required| {
+                            required == format!("v{version}")
+                                || required.starts_with(&format!("v0.0.0-{pinned}"))
+                        })
                     });
                     assert!(required, "{name} {version} is not what its go.mod requires");
                 }

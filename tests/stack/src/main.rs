@@ -48,7 +48,7 @@ enum Command {
     Env,
     /// Build only.
     Build {
-        /// What to build; by default all that `up` needs.
+        /// What to build; by default all that `up` and tests need.
         artifacts: Vec<Artifact>,
     },
     /// Kill a part as a crash would.
@@ -95,7 +95,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode, StackError> {
         Command::Env => print_environment(&state)?,
         Command::Build { artifacts } => {
             let artifacts = match artifacts.is_empty() {
-                true => stack::needed(&Part::ALL),
+                // What no part needs, but a test.
+                true => [stack::needed(&Part::ALL), vec![Artifact::RobfigCron]].concat(),
                 false => artifacts,
             };
             stack::build(&artifacts).await?;
