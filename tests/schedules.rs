@@ -4,7 +4,7 @@
 //! Cases are random, the same each time: a change of the code is what makes a test fail. `TIPSTAFF_SEED` (a number)
 //! asks for others, `TIPSTAFF_CASES` for more. A failure names its seed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "schedules/differences.rs"]
 mod differences;

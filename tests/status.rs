@@ -49,8 +49,14 @@ async fn many_results_are_few_writes_and_few_are_shown_at_once() {
     let written_before = status_writes(&operator).await;
     for round in 0..ROUNDS {
         end_a_run_of_each(&tipstaff, if round % 2 == 0 { "Succeeded" } else { "Failed" }).await;
-        if round == ROUNDS / 2 {
-            make_anew(&tipstaff, "s7").await;
+        match round {
+            3 => make_anew(&tipstaff, "s7").await,
+            // Others change the objects while they are written.
+            5 | 6 => {
+                let label = format!("round={round}");
+                tipstaff.kubectl(&["label", "--overwrite", "tsub", "--all", &label], "").await.unwrap();
+            }
+            _ => {}
         }
         // Longer altogether than two writes of an object are apart.
         sleep(Duration::from_secs(2)).await;

@@ -109,12 +109,13 @@ impl Step<'_> {
         self.zone.changes.iter().any(|change| comes_again(change) || left_early(change))
     }
 
-    /// Whether they find a time that has passed: the first of two that follow the same repeated midnight or hour.
+    /// Whether they find a time that has passed, since the midnight or the hour from which they look for it began before
+    /// clocks were set back over it or into it.
     fn goes_back(&self) -> bool {
         let starts = [midnight(self.zone.shows(self.theirs)), hour(self.zone.shows(self.after))];
         let repeats_start = |change: &Change| {
             let (without, with) = change.readings();
-            starts.iter().any(|start| (with..without).contains(start))
+            starts.iter().any(|start| (hour(with)..without).contains(start))
         };
         self.theirs <= self.after && self.zone.change_before(self.after).is_some_and(repeats_start)
     }

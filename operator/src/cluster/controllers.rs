@@ -59,7 +59,7 @@ pub(super) enum ControllerError {
     #[error(transparent)]
     Reconcile(#[from] ReconcileError),
     #[error("the API server refused")]
-    Api(#[from] kube::Error),
+    Api(#[source] kube::Error),
     /// The finalizer stays: it is looked at again.
     #[error("the source is still used")]
     InUse,
@@ -76,6 +76,15 @@ impl ControllerError {
             Self::Reconcile(ReconcileError::Catalog(_)) => ErrorClass::Catalog,
             Self::Reconcile(ReconcileError::Incomplete(_)) => ErrorClass::Object,
             Self::Api(_) | Self::InUse | Self::Stale | Self::Finalizer(_) => ErrorClass::ApiServer,
+        }
+    }
+}
+
+impl From<kube::Error> for ControllerError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(refusal) if matches!(refusal.code, 404 | 409) => Self::Stale,
+            other => Self::Api(other),
         }
     }
 }

@@ -80,23 +80,28 @@ pub(super) fn metadata_api<K: Kind>(client: &Client, namespace: &str) -> Api<Par
     Api::namespaced(client.clone(), namespace)
 }
 
-/// Writes a status. The API server refuses when the name belongs to another object by now.
+/// Writes a status over the given version of the object and returns the version that came of it.
+///
+/// The API server refuses with a conflict when the object has another version by now. That is the only guard against
+/// writing to another object of the same name: for a status it does not look at the uid.
 pub(super) async fn write_status<K: Kind>(
     client: &Client,
     object: &impl ResourceExt,
+    over: Option<&str>,
     status: &impl Serialize,
-) -> Result<(), kube::Error> {
+) -> Result<Option<String>, kube::Error> {
     let namespace = object.namespace().unwrap_or_default();
     let name = object.name_any();
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": { "name": name, "uid": object.uid() },
+        "metadata": { "name": name, "resourceVersion": over },
         "status": status,
     });
     let parameters = PatchParams::apply(crds::FIELD_MANAGER).force();
-    metadata_api::<K>(client, &namespace).patch_status(&name, &parameters, &Patch::Apply(patch)).await?;
-    Ok(())
+    let written =
+        metadata_api::<K>(client, &namespace).patch_status(&name, &parameters, &Patch::Apply(patch)).await?;
+    Ok(written.resource_version())
 }
 
 /// Publishes an Event for each condition that turned.
@@ -155,7 +160,8 @@ pub(super) async fn show_unreadable<K: Kind>(
     set_verdict(&mut conditions, &verdict, generation, context.reconciler.engine.clock.now());
     if conditions != before {
         let status = K::status_of_conditions(conditions.clone(), generation);
-        write_status::<K>(&context.client, meta, &status).await?;
+        let over = meta.resource_version();
+        write_status::<K>(&context.client, meta, over.as_deref(), &status).await?;
         context.metrics.status_written(K::NAME);
     }
     announce::<K>(&context.recorder, meta, &before, &conditions).await;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::backoff::Backoff;
 
 /// How long after a write the next one of the same status is due.
-pub(super) const INTERVAL: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_secs(10);
 /// What one write costs of the [`Budget`]: so it allows ten writes a second, and a hundred at once.
 const COST: Duration = Duration::from_millis(100);
 /// How long an object that the API server refuses to write is left alone, at most.
@@ -103,11 +103,6 @@ impl Pacer {
             .then(|| self.budget.available_at().max(now));
         let forgotten = self.written.values().max().map(|last| *last + INTERVAL);
         [due, early, forgotten].into_iter().flatten().min()
-    }
-
-    /// Whether the status was written in the last [`INTERVAL`].
-    pub(super) fn is_recent(&self, uid: Uuid) -> bool {
-        self.written.contains_key(&uid)
     }
 
     /// How many statuses wait.
@@ -258,7 +253,6 @@ mod tests {
         scene.later(10_000);
         assert!(scene.write().is_empty());
         assert_eq!(scene.wakes_in(), None);
-        assert!(!scene.pacer.is_recent(object(1)));
     }
 
     #[test]

@@ -74,7 +74,8 @@ async fn show(source: &Source, verdict: &Verdict, context: &Context) -> Result<(
     let now = context.reconciler.engine.clock.now();
     let status = source_status(before, verdict, source.metadata.generation, now);
     if before != Some(&status) {
-        write_status::<Source>(&context.client, source, &status).await?;
+        let over = source.resource_version();
+        write_status::<Source>(&context.client, source, over.as_deref(), &status).await?;
         context.metrics.status_written(Source::NAME);
     }
     announce::<Source>(&context.recorder, source, source.conditions(), &status.conditions).await;

@@ -62,15 +62,19 @@ pub(super) struct StatusWriter {
 struct Write {
     uid: Uuid,
     object: Arc<Guarded<Subscription>>,
+    /// The resource version that it is written over.
+    over: Option<String>,
     before: Option<SubscriptionStatus>,
     status: SubscriptionStatus,
 }
 
-/// A status that was written and may not be back from the watch yet.
+/// A status that was written. It holds as long as the watch shows the version before it.
 struct Written {
     object: SubscriptionRef,
-    /// The resource version that it was written over.
-    over: Option<String>,
+    /// The resource version that the watch showed then.
+    shown: Option<String>,
+    /// The resource version that came of it.
+    version: Option<String>,
     status: SubscriptionStatus,
 }
 
@@ -87,7 +91,9 @@ enum Outage {
 
 /// What became of a write.
 enum Outcome {
-    Written,
+    /// It has this resource version.
+    Written(Option<String>),
+    /// It is to be tried again: the object changed meanwhile, or the API server objects.
     Refused,
     /// The object is gone, or its name is another's by now.
     Gone,
@@ -119,21 +125,25 @@ impl StatusWriter {
     async fn write(&self, write: &Write) -> Result<Outcome, Outage> {
         // Only objects that can be read are shown.
         let Ok(object) = &write.object.0 else { return Ok(Outcome::Gone) };
-        let writing = write_status::<Subscription>(&self.client, object, &write.status);
+        let writing =
+            write_status::<Subscription>(&self.client, object, write.over.as_deref(), &write.status);
         match timeout(WRITE_WITHIN, writing).await {
             Err(_) => Err(Outage::Silent),
-            Ok(Ok(())) => {
+            Ok(Ok(version)) => {
                 self.metrics.status_written(Subscription::NAME);
                 let before = write.before.as_ref().map_or(&[][..], |status| &status.conditions);
-                announce::<Subscription>(&self.recorder, object, before, &write.status.conditions).await;
-                Ok(Outcome::Written)
+                let telling =
+                    announce::<Subscription>(&self.recorder, object, before, &write.status.conditions);
+                // What cannot be told in time is not: the condition says the same.
+                let _ = timeout(WRITE_WITHIN, telling).await;
+                Ok(Outcome::Written(version))
             }
             Ok(Err(error @ kube::Error::Api(_))) => self.refused(write.uid, object, error).await,
             Ok(Err(error)) => Err(Outage::Unreachable(error)),
         }
     }
 
-    /// A refusal means that the object is gone, or that it is to be tried again.
+    /// A refusal means that the object is gone, or that the write is to be tried again.
     async fn refused(
         &self,
         uid: Uuid,
@@ -141,19 +151,18 @@ impl StatusWriter {
         refusal: kube::Error,
     ) -> Result<Outcome, Outage> {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-        if matches!(&refusal, kube::Error::Api(status) if matches!(status.code, 404 | 409)) {
-            let api: Api<Subscription> = Api::namespaced(self.client.clone(), &namespace);
-            match timeout(WRITE_WITHIN, api.get_metadata_opt(&name)).await {
-                Err(_) => return Err(Outage::Silent),
-                Ok(Ok(found)) if found.as_ref().is_none_or(|found| object_uid(found).ok() != Some(uid)) => {
-                    debug!(namespace, name, "a status was not written: the object is gone");
-                    return Ok(Outcome::Gone);
-                }
-                Ok(_) => {}
-            }
+        if !matches!(&refusal, kube::Error::Api(status) if matches!(status.code, 404 | 409)) {
+            warn!(namespace, name, error = error_chain(&refusal), "a status was refused; trying again");
+            return Ok(Outcome::Refused);
         }
-        warn!(namespace, name, error = error_chain(&refusal), "a status was refused; trying again");
-        Ok(Outcome::Refused)
+        let api: Api<Subscription> = Api::namespaced(self.client.clone(), &namespace);
+        let found = match timeout(WRITE_WITHIN, api.get_metadata_opt(&name)).await {
+            Err(_) => return Err(Outage::Silent),
+            Ok(found) => found.map_err(Outage::Unreachable)?,
+        };
+        let is_there = found.is_some_and(|found| object_uid(&found).ok() == Some(uid));
+        debug!(namespace, name, is_there, "a status was not written: the object has changed or is gone");
+        Ok(if is_there { Outcome::Refused } else { Outcome::Gone })
     }
 }
 
@@ -217,11 +226,11 @@ impl Turns<'_> {
         while let Some((outcome, write)) = results.next().await {
             let (uid, now) = (write.uid, Instant::now());
             match outcome? {
-                Outcome::Written => {
+                Outcome::Written(version) => {
                     self.pacer.written(uid, now);
-                    let (object, over) =
-                        (ObjectRef::from_obj(&*write.object), write.object.resource_version());
-                    self.written.insert(uid, Written { object, over, status: write.status });
+                    let object = ObjectRef::from_obj(&*write.object);
+                    let shown = write.object.resource_version();
+                    self.written.insert(uid, Written { object, shown, version, status: write.status });
                 }
                 Outcome::Refused => self.pacer.refused(uid, now),
                 Outcome::Gone => self.pacer.forget(uid),
@@ -252,26 +261,27 @@ impl Turns<'_> {
                 continue;
             };
             let Ok(subscription) = &object.0 else { continue };
-            let stored = subscription.status.as_ref();
-            let before = self.written.get(uid).map_or(stored, |written| Some(&written.status));
+            let shown = object.resource_version();
+            let (over, before) = match self.written.get(uid).filter(|written| written.shown == shown) {
+                Some(written) => (written.version.clone(), Some(&written.status)),
+                None => (shown, subscription.status.as_ref()),
+            };
             let summary = verdict.catalog_id.and_then(|id| summaries.get(&id));
             let next_due = engine.beat.next_due(*uid);
             let status = subscription_status(before, verdict, *generation, summary, next_due, now);
             if before != Some(&status) {
-                writes.push(Write { uid: *uid, before: before.cloned(), object, status });
+                writes.push(Write { uid: *uid, over, before: before.cloned(), object, status });
             }
         }
         Ok(writes)
     }
 
-    /// Forgets what the watch has brought back. A write that is long ago and still not seen is kept while the watch
-    /// shows the state before it.
+    /// Forgets what needs not be known any more.
     fn forget(&mut self) {
         self.pacer.tidy(Instant::now());
-        let (pacer, store) = (&self.pacer, &self.writer.store);
-        self.written.retain(|uid, written| {
-            pacer.is_recent(*uid)
-                || store.get(&written.object).is_some_and(|object| object.resource_version() == written.over)
+        let store = &self.writer.store;
+        self.written.retain(|_, written| {
+            store.get(&written.object).is_some_and(|object| object.resource_version() == written.shown)
         });
     }
 }
