@@ -22,7 +22,7 @@ use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 pub use decide::{Skipped, decide};
-use plan::Plan;
+pub use plan::{Due, Plan, stable_offset};
 
 use crate::{OperatorMetrics, backoff::Backoff, run_tracking::RunTrackerHandle};
 

@@ -13,7 +13,7 @@ mod relay;
 mod run_tracking;
 mod status;
 
-pub use beat::{BeatHandle, Skipped, decide};
+pub use beat::{BeatHandle, Due, Plan, Skipped, decide, stable_offset};
 pub use engine::{Engine, EngineHandle, EngineOptions};
 pub use metrics::OperatorMetrics;
 pub use reconcile::{ReconcileError, Reconciler, SourceDeletion, Verdict};

@@ -12,8 +12,9 @@ use super::decide;
 /// How many due times of one subscription are accounted for in one transaction.
 const DUE_TIMES_AT_ONCE: usize = 500;
 
+/// Which subscriptions are due, and when: no I/O and no clock.
 #[derive(Default)]
-pub(super) struct Plan {
+pub struct Plan {
     entries: HashMap<Uuid, Entry>,
     /// When each entry fires next, earliest first.
     queue: BTreeSet<(Timestamp, Uuid)>,
@@ -30,9 +31,11 @@ struct Entry {
 }
 
 /// Due times of one subscription.
-pub(super) struct Due {
-    pub(super) uid: Uuid,
-    pub(super) runs: Vec<DueRun>,
+pub struct Due {
+    /// The subscription's uid.
+    pub uid: Uuid,
+    /// The due times, ascending, and what the schedule's rules say of each.
+    pub runs: Vec<DueRun>,
     generation: i64,
     last: Option<Timestamp>,
 }
@@ -45,7 +48,11 @@ impl Entry {
 }
 
 impl Plan {
-    pub(super) fn put(&mut self, subscription: ScheduledSubscription) -> Result<(), InvalidSchedule> {
+    /// Fires the subscription from now on as given.
+    ///
+    /// # Errors
+    /// When its schedule cannot be read; then it is not in the plan.
+    pub fn put(&mut self, subscription: ScheduledSubscription) -> Result<(), InvalidSchedule> {
         let uid = subscription.key.uid;
         self.remove(uid);
         let settings = &subscription.settings;
@@ -61,7 +68,8 @@ impl Plan {
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, uid: Uuid) {
+    /// Fires the subscription no more.
+    pub fn remove(&mut self, uid: Uuid) {
         if let Some(entry) = self.entries.remove(&uid)
             && let Some(fires_at) = entry.fires_at()
         {
@@ -69,16 +77,18 @@ impl Plan {
         }
     }
 
-    pub(super) fn next_fire(&self) -> Option<Timestamp> {
+    /// When something fires next.
+    pub fn next_fire(&self) -> Option<Timestamp> {
         self.queue.first().map(|(fires_at, _)| *fires_at)
     }
 
-    pub(super) fn next_due(&self, uid: Uuid) -> Option<Timestamp> {
+    /// When a subscription is due next, without its jitter.
+    pub fn next_due(&self, uid: Uuid) -> Option<Timestamp> {
         self.entries.get(&uid)?.next_due
     }
 
     /// The due times of the subscriptions that fire at `now`, the longest waiting first.
-    pub(super) fn due(&self, now: Timestamp, limit: usize) -> Vec<Due> {
+    pub fn due(&self, now: Timestamp, limit: usize) -> Vec<Due> {
         self.queue
             .iter()
             .take_while(|(fires_at, _)| *fires_at <= now)
@@ -89,7 +99,7 @@ impl Plan {
     }
 
     /// The due times were made runs, or recorded as skipped.
-    pub(super) fn account(&mut self, due: &Due) {
+    pub fn account(&mut self, due: &Due) {
         let Some(entry) = self.entries.get_mut(&due.uid) else { return };
         let (Some(last), true) = (due.last, entry.subscription.generation == due.generation) else { return };
         if let Some(fires_at) = entry.fires_at() {
@@ -130,7 +140,7 @@ fn due_of(entry: &Entry, now: Timestamp) -> Due {
 }
 
 /// A delay below `jitter_seconds` that is always the same for a subscription, in milliseconds.
-fn stable_offset(uid: Uuid, jitter_seconds: u32) -> SignedDuration {
+pub fn stable_offset(uid: Uuid, jitter_seconds: u32) -> SignedDuration {
     if jitter_seconds == 0 {
         return SignedDuration::ZERO;
     }
