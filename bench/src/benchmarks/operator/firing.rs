@@ -102,6 +102,8 @@ pub(super) async fn spread(bench: &Bench, first_sync: &FirstSync, count: usize) 
     progress(&format!("{count} due over the minute from {due} on"));
     let spec = json!({ "schedule": format!("{} * * * *", minute_of(due)), "jitterSeconds": JITTER_SECONDS });
     bench.fleet.change(count, &spec).await?;
+    let all = bench.fleet.names.len();
+    bench.observer.wait_for("Ready after the change", |seen| seen.ready == all).await?;
     bench.observer.settled().await?;
     if Timestamp::now() >= due {
         return Err("the operator was not at rest before the minute began".into());
