@@ -5,7 +5,7 @@ CACHE := $(or $(TIPSTAFF_STACK_CACHE),$(HOME)/.cache/tipstaff-stack)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt build crds audit clean-cache checkout
+.PHONY: help run test bench lint fmt build crds audit clean-cache checkout
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,12 @@ test: ## Run all checks and tests, those on the real stack included
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint
 	@scripts/test.sh
+
+bench: checkout ## Measure, in release: the beat in memory, then the operator on the real stack; about half an hour
+	@scripts/setup.sh test
+	cargo build --workspace --release
+	"$(CARGO_TARGET_DIR)/release/bench" beat
+	"$(CARGO_TARGET_DIR)/release/bench" operator
 
 lint: checkout ## Formatting, lints, licences, and generated files against what generates them
 	cargo fmt --all --check

@@ -25,12 +25,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program of the workspace, as `cargo build --workspace` left it beside the test.
+    /// Starts a program of the workspace, as `cargo build --workspace` left it beside this one.
     pub fn start(program: &str, arguments: &[&str], environment: &[(&str, String)], log: &Path) -> Self {
-        let test = std::env::current_exe().unwrap();
-        // target/debug/deps/test -> target/debug/program
-        let path = test.parent().and_then(Path::parent).unwrap().join(program);
-        assert!(path.exists(), "{} is not built; run `cargo build --workspace` first", path.display());
+        let path = beside_this_program(program);
         let output = File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new(&path)
             .args(arguments)
@@ -42,6 +39,11 @@ impl Process {
             .spawn()
             .unwrap();
         Self { child, log: log.to_owned() }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("the process has not ended")
     }
 
     /// Ends it as a crash would.
@@ -57,7 +59,7 @@ impl Process {
 
     /// Sends a signal, named as for `kill`.
     pub async fn signal(&self, name: &str) {
-        let id = self.child.id().expect("the process has not ended").to_string();
+        let id = self.id().to_string();
         let status = Command::new("kill").args([&format!("-{name}"), &id]).status().await.unwrap();
         assert!(status.success());
     }
@@ -106,4 +108,14 @@ impl Process {
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// Programs are in `target/debug` or `target/release`, tests in its folder `deps`.
+fn beside_this_program(program: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let folders = own.ancestors().skip(1).take(2);
+    let found = folders.map(|folder| folder.join(program)).find(|path| path.exists());
+    found.unwrap_or_else(|| {
+        panic!("{program} is not built beside {}; run `cargo build --workspace` first", own.display())
+    })
 }

@@ -1,0 +1,4 @@
+//! The benchmarks.
+
+pub(crate) mod beat;
+pub(crate) mod operator;

@@ -1,0 +1,62 @@
+//! Benchmarks of Tipstaff's parts. Each prints one table: what was measured, the target, and the floor, which is what
+//! the same work takes in the same run without Tipstaff.
+//!
+//! A benchmark is a module of [`benchmarks`] with its arguments and a function that returns a [`report::Report`].
+
+mod benchmarks;
+mod report;
+mod statistics;
+mod system;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use benchmarks::{beat, operator};
+use clap::{Parser, Subcommand};
+use events::{BoxError, error_chain};
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Measures Tipstaff against its targets and against floors of the same run")]
+struct Arguments {
+    /// Exit with 1 when a target is missed
+    #[arg(long, global = true)]
+    check: bool,
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// The operator on a real API server, PostgreSQL and Kafka: first sync, rest, and runs that are due at once
+    Operator(operator::Arguments),
+    /// The beat's plan alone, in memory: what a subscription takes, and what a due time costs
+    Beat(beat::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // A second provider is never installed in this process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(&arguments).await {
+        Ok(are_met) if are_met || !arguments.check => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nobody is left to tell when this fails.
+            let _ = writeln!(io::stderr(), "bench: {}", error_chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all targets were met.
+async fn run(arguments: &Arguments) -> Result<bool, BoxError> {
+    let report = match &arguments.benchmark {
+        Benchmark::Operator(arguments) => operator::run(arguments).await?,
+        Benchmark::Beat(arguments) => beat::run(arguments)?,
+    };
+    write!(io::stdout(), "{report}")?;
+    Ok(report.are_targets_met())
+}
