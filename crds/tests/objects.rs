@@ -151,6 +151,10 @@ fn the_examples_are_valid() {
     let mut objects = 0;
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
+        // The operator's own files are in a folder of theirs.
+        if path.is_dir() {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         for manifest in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
             assert_eq!(refusals(&manifest), [], "{}", path.display());

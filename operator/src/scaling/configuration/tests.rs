@@ -17,7 +17,7 @@ fn problems(text: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_example_is_valid_and_shows_every_field() {
-    let text = include_str!("../../../../examples/workers.yaml");
+    let text = include_str!("../../../../examples/operator/workers.yaml");
     let workers = Workers::parse(text).unwrap();
     let written: serde_json::Value = serde_saphyr::from_str(text).unwrap();
     let understood = serde_json::to_value(&workers).unwrap();
