@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use stack::Stack;
@@ -145,9 +145,8 @@ async fn columns_tell_the_state() {
     }]);
     let status = json!({ "status": {
         "conditions": ready,
-        "lastScheduleTime": (now - SignedDuration::from_mins(65)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         "nextScheduleTime": "2099-01-05T09:00:00Z",
-        "lastRun": { "id": "7", "phase": "Succeeded" },
+        "lastRun": { "id": "7", "phase": "Succeeded", "reason": "Unchanged" },
     } });
     for (kind, name, status) in [
         ("subscription", "weekly", status),
@@ -163,8 +162,8 @@ async fn columns_tell_the_state() {
     for (resource, header, row) in [
         (
             "tsub",
-            "NAME SOURCE SCHEDULE READY LAST RUN LAST SCHEDULE NEXT AGE",
-            "weekly notices 0 9 * * 1 True Succeeded 65m 2099-01-05T09:00:00Z ",
+            "NAME SOURCE SCHEDULE READY LAST RUN REASON NEXT AGE",
+            "weekly notices 0 9 * * 1 True Succeeded Unchanged 2099-01-05T09:00:00Z ",
         ),
         ("tsrc", "NAME KIND URL READY AGE", "notices html https://example.org/notices True "),
     ] {
