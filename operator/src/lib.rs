@@ -8,6 +8,7 @@ mod beat;
 pub mod cluster;
 mod engine;
 mod metrics;
+pub mod program;
 mod reconcile;
 mod relay;
 mod run_tracking;

@@ -132,11 +132,12 @@ fn set_succeeding(
 }
 
 /// The conditions that turned, and are worth an Event: whether the object is ready or why not, that its runs begin to
-/// fail, that they succeed again. One run more that ends like the one before it is not.
+/// fail, that they succeed again. One run more that ends like the one before it is not, nor that a new object is as it
+/// should be: of thousands that are applied at once, those that are not would be lost among the others.
 pub(crate) fn news<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
     let is_news = |kind: &str, condition: &Condition| {
         let Some(was) = find_condition(before, kind) else {
-            return kind == READY || condition.status == Status::False.as_str();
+            return condition.status == Status::False.as_str();
         };
         let has_turned = was.status != condition.status;
         let says_more = was.reason != condition.reason
@@ -181,7 +182,7 @@ mod tests {
         let failure_otherwise = Some((False, "RunFailed", "503"));
         let none: &[&str] = &[];
         for (name, before, after, expected) in [
-            ("new", Vec::new(), conditions(ready, None), &["Scheduled"][..]),
+            ("new", Vec::new(), conditions(ready, None), none),
             ("new and invalid", Vec::new(), conditions(invalid, None), &["InvalidSpec"]),
             ("the same", conditions(ready, success), conditions(ready, success), none),
             ("the first success", conditions(ready, None), conditions(ready, success), none),

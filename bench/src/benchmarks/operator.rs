@@ -117,7 +117,7 @@ fn progress(text: &str) {
 
 /// Starts the operator as it is released: its defaults, no debug log.
 fn start_operator(tipstaff: &Installation) -> Process {
-    let environment = [("RUST_LOG", "info"), ("TIPSTAFF_LEASE_SECONDS", "15"), ("KAFKA_PARTITIONS", "6")];
+    let environment = [("RUST_LOG", "info"), ("TIPSTAFF_LEASE_SECONDS", "10"), ("KAFKA_PARTITIONS", "6")];
     tipstaff.operator(&environment.map(|(name, value)| (name, value.to_owned())))
 }
 

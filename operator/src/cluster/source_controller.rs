@@ -75,7 +75,7 @@ async fn show(source: &Source, verdict: &Verdict, context: &Context) -> Result<(
     let status = source_status(before, verdict, source.metadata.generation, now);
     if before != Some(&status) {
         let over = source.resource_version();
-        write_status::<Source>(&context.client, source, over.as_deref(), &status).await?;
+        write_status::<Source>(&context.client, source, over.as_deref(), &before, &status).await?;
         context.metrics.status_written(Source::NAME);
     }
     announce::<Source>(&context.recorder, source, source.conditions(), &status.conditions).await;

@@ -125,8 +125,8 @@ impl StatusWriter {
     async fn write(&self, write: &Write) -> Result<Outcome, Outage> {
         // Only objects that can be read are shown.
         let Ok(object) = &write.object.0 else { return Ok(Outcome::Gone) };
-        let writing =
-            write_status::<Subscription>(&self.client, object, write.over.as_deref(), &write.status);
+        let (over, before) = (write.over.as_deref(), &write.before);
+        let writing = write_status::<Subscription>(&self.client, object, over, before, &write.status);
         match timeout(WRITE_WITHIN, writing).await {
             Err(_) => Err(Outage::Silent),
             Ok(Ok(version)) => {

@@ -79,20 +79,20 @@ impl Writes {
         Self(differences.filter(|(_, count)| *count > 0.0).collect())
     }
 
-    /// Renewals of the operator's lease. The API server renews a lease of its own, by PUT.
+    /// Renewals of leases: the operator's, and one of the API server's own.
     pub(super) fn lease_renewals(&self) -> f64 {
-        self.sum(|resource, verb| resource == "leases" && verb != "PUT")
+        self.sum(|resource| resource == "leases")
     }
 
     /// All others that can be the operator's.
     pub(super) fn of_operator(&self) -> f64 {
-        self.sum(|resource, _| {
+        self.sum(|resource| {
             ["sources", "subscriptions", "events"].iter().any(|kind| resource.split('/').next() == Some(kind))
         })
     }
 
-    fn sum(&self, is_counted: impl Fn(&str, &str) -> bool) -> f64 {
-        let counted = self.0.iter().filter(|((resource, verb), _)| is_counted(resource, verb));
+    fn sum(&self, is_counted: impl Fn(&str) -> bool) -> f64 {
+        let counted = self.0.iter().filter(|((resource, _), _)| is_counted(resource));
         counted.map(|(_, count)| count).sum()
     }
 }
@@ -119,12 +119,11 @@ mod tests {
                  version=\"v1\"}} {count}\n"
             )
         };
-        let before = Writes::parse(&line("APPLY", "subscriptions", "status", 200, 3));
-        let text = line("APPLY", "subscriptions", "status", 200, 5)
-            + &line("APPLY", "subscriptions", "status", 409, 1)
+        let before = Writes::parse(&line("PATCH", "subscriptions", "status", 200, 3));
+        let text = line("PATCH", "subscriptions", "status", 200, 5)
+            + &line("PATCH", "subscriptions", "status", 409, 1)
             + &line("PATCH", "subscriptions", "", 200, 2)
-            + &line("PUT", "leases", "", 200, 9)
-            + &line("PATCH", "leases", "", 200, 4)
+            + &line("PUT", "leases", "", 200, 4)
             + &line("GET", "subscriptions", "", 200, 100)
             + "apiserver_request_total_other{verb=\"PUT\"} 7\n";
         let writes = Writes::parse(&text).since(&before);

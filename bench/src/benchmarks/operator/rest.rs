@@ -66,8 +66,11 @@ impl Rest {
         report.add(count(format!("writes to the API server in {seconds:.0} s of rest"), to_api_server));
         report.add(count(format!("rows written in {seconds:.0} s of rest"), self.rows_written as f64));
         report.add(count(format!("events in {seconds:.0} s of rest"), self.events as f64));
-        let renewals =
-            Measure::new("renewals of the lease meanwhile", Unit::Count, self.writes.lease_renewals());
+        let renewals = Measure::new(
+            "renewals of leases meanwhile, the API server's own among them",
+            Unit::Count,
+            self.writes.lease_renewals(),
+        );
         report.add(renewals);
         let transactions = self.transactions as f64;
         report.add(Measure::new("writing transactions of PostgreSQL meanwhile", Unit::Count, transactions));
