@@ -5,7 +5,7 @@ CACHE := $(or $(TIPSTAFF_STACK_CACHE),$(HOME)/.cache/tipstaff-stack)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint fmt build crds audit clean-cache checkout
+.PHONY: help run test bench lint fmt build image crds audit clean-cache checkout
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ crds: checkout ## Generate crds/*.yaml from the Rust types
 
 build: checkout ## Build the programs for production
 	cargo build --workspace --release
+
+image: ## Build the image: with Docker where it runs, else as an archive
+	@scripts/image.sh
 
 audit: ## Known vulnerabilities in dependencies; needs the internet
 	scripts/deny.sh advisories

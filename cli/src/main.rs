@@ -1,7 +1,8 @@
 //! `tipstaff`: flags and start-up; the library does the work.
 
+use std::ffi::OsStr;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -122,6 +123,17 @@ impl CommonArguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // An image has this program only, and links to it for the two others: that is half the size.
+    let called_as = std::env::args_os().next();
+    let called_as = called_as.as_deref().and_then(|path| Path::new(path).file_name()).and_then(OsStr::to_str);
+    match called_as {
+        Some("tipstaff-operator") => operator::program::main().await,
+        Some("tipstaff-worker") => worker::program::main().await,
+        _ => tipstaff().await,
+    }
+}
+
+async fn tipstaff() -> ExitCode {
     let arguments = Arguments::parse();
     init_logging(LogFormat::Text, "warn");
     install_crypto_provider();

@@ -6,6 +6,7 @@ mod crawl;
 pub mod fetch;
 mod metrics;
 mod pipeline;
+pub mod program;
 mod routes;
 mod schedule;
 mod setbacks;

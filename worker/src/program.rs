@@ -1,0 +1,146 @@
+//! The program `tipstaff-worker`: its flags and its start-up.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use crate::{
+    Pipeline, PipelineOptions, Tools, WorkerMetrics,
+    fetch::{AllowedAddresses, Fetcher, install_crypto_provider},
+};
+use clap::Parser;
+use events::{Bus, Role, SystemClock, error_chain, kafka::KafkaBus};
+use ipnet::IpNet;
+use prometheus_client::registry::Registry;
+use service::{
+    Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, init_logging, shutdown_on_signal,
+    watch_bus,
+};
+use store::blobs::{self, BlobLocation, S3Credentials, S3Options, Spool};
+use tokio_util::sync::CancellationToken;
+
+/// Consumes Tipstaff's topics and does the jobs of its roles.
+#[derive(Parser)]
+#[command(name = "tipstaff-worker", version)]
+struct Arguments {
+    /// How log lines look
+    #[arg(long, env = "TIPSTAFF_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(flatten)]
+    database: DatabaseArguments,
+    #[command(flatten)]
+    kafka: KafkaArguments,
+    /// What this worker does: schedule, crawl, parse, version, deliver, or all
+    #[arg(long, env = "TIPSTAFF_ROLES", value_delimiter = ',', default_value = "all", value_parser = roles)]
+    roles: Vec<Vec<Role>>,
+    /// How many events of each role are handled at a time
+    #[arg(long, env = "TIPSTAFF_CONCURRENCY", default_value_t = 32)]
+    concurrency: usize,
+    /// How long, in seconds, running handlers get to finish after SIGTERM; keep it below the pod's grace period
+    #[arg(long, env = "TIPSTAFF_DRAIN_SECONDS", default_value_t = 20)]
+    drain_seconds: u64,
+    /// Where probes and metrics are served
+    #[arg(long, env = "TIPSTAFF_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// An address range that is closed by default (private, loopback …) and may be fetched from; may be repeated
+    #[arg(long = "allow-cidr", env = "TIPSTAFF_ALLOW_CIDRS", value_delimiter = ',')]
+    allow_cidrs: Vec<IpNet>,
+    /// Where bodies are kept while they arrive; a temporary directory unless given
+    #[arg(long, env = "TIPSTAFF_SPOOL_DIR")]
+    spool_dir: Option<PathBuf>,
+    #[command(flatten)]
+    blobs: BlobArguments,
+}
+
+#[derive(clap::Args)]
+struct BlobArguments {
+    /// Keep raw bytes in this directory instead of an object store
+    #[arg(long, env = "TIPSTAFF_BLOB_DIR", conflicts_with = "s3_bucket")]
+    blob_dir: Option<PathBuf>,
+    /// The bucket for raw bytes
+    #[arg(long, env = "S3_BUCKET", required_unless_present = "blob_dir")]
+    s3_bucket: Option<String>,
+    /// The object store's URL, where it is not Amazon's
+    #[arg(long, env = "AWS_ENDPOINT_URL")]
+    s3_endpoint: Option<String>,
+    /// The region that requests are signed for
+    #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
+    s3_region: String,
+    /// Put the bucket into the host name instead of the path
+    #[arg(long, env = "S3_VIRTUAL_HOST")]
+    s3_virtual_host: bool,
+    /// A shared credentials file, instead of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+    #[arg(long, env = "AWS_SHARED_CREDENTIALS_FILE")]
+    s3_credentials_file: Option<PathBuf>,
+}
+
+impl BlobArguments {
+    fn location(self) -> BlobLocation {
+        match (self.blob_dir, self.s3_bucket) {
+            (Some(directory), _) => BlobLocation::Directory(directory),
+            (None, bucket) => BlobLocation::S3(S3Options {
+                endpoint: self.s3_endpoint,
+                region: self.s3_region,
+                // The flags' own rules ask for one of the two.
+                bucket: bucket.unwrap_or_default(),
+                path_style: !self.s3_virtual_host,
+                credentials: self.s3_credentials_file.map_or(S3Credentials::Environment, S3Credentials::File),
+            }),
+        }
+    }
+}
+
+fn roles(name: &str) -> Result<Vec<Role>, String> {
+    if name == "all" {
+        return Ok(Role::ALL.to_vec());
+    }
+    name.parse().map(|role| vec![role]).map_err(|error: events::UnknownRole| error.to_string())
+}
+
+/// Does what the process's arguments say; the process ends with what it returns.
+pub async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    init_logging(arguments.log_format, "info");
+    install_crypto_provider();
+    match run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", error_chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
+    let shutdown = shutdown_on_signal()?;
+    let drain = Duration::from_secs(arguments.drain_seconds);
+    let catalog = arguments.database.connect().await?;
+    catalog.check_schema().await?;
+    let mut registry = Registry::default();
+    let tools = Tools {
+        catalog: catalog.clone(),
+        blobs: blobs::connect(&arguments.blobs.location()).await?,
+        fetcher: Fetcher::new(AllowedAddresses::with_networks(arguments.allow_cidrs))?,
+        spool: Spool::open(arguments.spool_dir.unwrap_or_else(std::env::temp_dir)).await?,
+        clock: Arc::new(SystemClock),
+        metrics: WorkerMetrics::register(&mut registry),
+    };
+    // Shorter than the group's session, so that a slow handler costs its partition and not the membership.
+    let revoke = drain.min(Duration::from_secs(8));
+    let bus: Arc<dyn Bus> = Arc::new(KafkaBus::new(arguments.kafka.options(revoke))?);
+    let options = PipelineOptions {
+        roles: arguments.roles.into_iter().flatten().collect(),
+        concurrency: arguments.concurrency,
+        drain,
+    };
+    let pipeline = Pipeline::new(&options, &tools, &bus)?;
+    let check = Check::default();
+    let health = HealthServer::bind(arguments.listen, registry, catalog, check.clone()).await?;
+    let stop_health = CancellationToken::new();
+    let serving = tokio::spawn(health.serve(stop_health.clone()));
+    let watching = tokio::spawn(watch_bus(bus, check, stop_health.clone()));
+    tracing::info!(roles = ?options.roles, "working");
+    let result = pipeline.run(shutdown).await;
+    stop_health.cancel();
+    serving.await?;
+    watching.await?;
+    Ok(result?)
+}
