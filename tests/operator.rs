@@ -109,7 +109,7 @@ async fn a_subscription_waits_for_its_source_and_a_source_for_its_subscriptions(
     let message = tipstaff.condition("tsrc/court", "Ready", "False", Some("InUse")).await;
     assert!(message.contains("opinions"), "{message}");
     tipstaff.kubectl(&["delete", "tsub/opinions", "--timeout=30s"], "").await.unwrap();
-    let runs = tipstaff.runs("opinions").await;
+    let runs = tipstaff.ended_runs("opinions", 1).await;
     assert_eq!(
         (runs.len(), runs[0].phase.as_str(), runs[0].reason.as_deref()),
         (1, "Failed", Some("SubscriptionDeleted"))
@@ -117,6 +117,41 @@ async fn a_subscription_waits_for_its_source_and_a_source_for_its_subscriptions(
     tipstaff.kubectl(&["wait", "--for=delete", "tsrc/court", "--timeout=30s"], "").await.unwrap();
     assert_eq!(tipstaff.count("select count(*) from sources where deleted_at is null").await, 0);
     assert_eq!(tipstaff.count("select count(*) from sources").await, 1);
+    tipstaff.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_while_no_operator_runs_goes_at_once_and_is_closed_by_the_next_one() {
+    let tipstaff = Installation::new("deleted").await;
+    let operator = tipstaff.operator(&[]);
+    let names = ["gone", "anew", "stays"];
+    let objects: String = names.iter().map(|name| subscription(name, "court", NEVER_NOW, "")).collect();
+    tipstaff.apply(&(source("court") + &objects)).await;
+    for name in names {
+        tipstaff.condition(&format!("tsub/{name}"), "Ready", "True", None).await;
+        tipstaff.request(name, "now").await;
+    }
+    let live = "select count(*) from runs r join subscriptions s on s.id = r.subscription_id
+        where r.finished_at is null and s.deleted_at is null";
+    let eventually_live = async |count: i64| {
+        eventually(&format!("{count} active runs"), Duration::from_secs(60), async || {
+            let found = tipstaff.count(live).await;
+            if found == count { Ok(()) } else { Err(found) }
+        })
+        .await;
+    };
+    eventually_live(3).await;
+    operator.kill().await;
+
+    tipstaff.kubectl(&["delete", "tsub/gone", "tsub/anew", "--timeout=10s"], "").await.unwrap();
+    tipstaff.apply(&subscription("anew", "court", NEVER_NOW, "")).await;
+    let _operator = tipstaff.operator(&[]);
+    tipstaff.condition("tsub/anew", "Ready", "True", None).await;
+    eventually_live(1).await;
+    let ended = tipstaff.ended_runs("gone", 1).await;
+    assert_eq!(ended[0].reason.as_deref(), Some("SubscriptionDeleted"));
+    assert_eq!(tipstaff.count("select count(*) from subscriptions where deleted_at is null").await, 2);
+    assert_eq!(tipstaff.count("select count(*) from subscriptions").await, 4, "history stays");
     tipstaff.remove().await;
 }
 

@@ -391,14 +391,9 @@ async fn end_a_run_of_each(tipstaff: &Installation, phase: &str) {
     .unwrap();
 }
 
-/// Takes an object away without giving the operator time to say farewell, and makes one of the same name.
+/// Takes an object away, and makes one of the same name before the operator has closed the first.
 async fn make_anew(tipstaff: &Installation, name: &str) {
-    let object = format!("tsub/{name}");
-    tipstaff.kubectl(&["delete", &object, "--wait=false"], "").await.unwrap();
-    // The operator may have let it go meanwhile.
-    let patch = r#"{"metadata":{"finalizers":null}}"#;
-    let _ = tipstaff.kubectl(&["patch", &object, "--type=merge", "-p", patch], "").await;
-    tipstaff.kubectl(&["wait", "--for=delete", &object, "--timeout=60s"], "").await.unwrap();
+    tipstaff.kubectl(&["delete", &format!("tsub/{name}"), "--timeout=60s"], "").await.unwrap();
     tipstaff.kubectl(&["create", "-f", "-"], &subscription(name, NEVER_NOW, "")).await.unwrap();
 }
 

@@ -61,7 +61,7 @@ pub const REQUESTED_AT_ANNOTATION: &str = "tipstaff.dev/requestedAt";
 /// handled.
 pub const BACKFILL_AT_ANNOTATION: &str = "tipstaff.dev/backfillAt";
 
-/// The finalizer with which the operator keeps an object until its row in the catalog is closed.
+/// The finalizer with which the operator keeps a Source as long as Subscriptions use it.
 pub const FINALIZER: &str = "tipstaff.dev/catalog";
 
 /// The field manager under which the operator writes to the API server.

@@ -8,6 +8,7 @@ mod lease;
 mod objects;
 mod outbox_figures;
 mod pacer;
+mod removals;
 mod source_controller;
 mod status_board;
 mod status_writer;

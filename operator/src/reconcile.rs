@@ -200,13 +200,15 @@ impl Reconciler {
         })
     }
 
-    /// Takes a Subscription out of the beat and ends its runs. Its history stays.
+    /// Takes Subscriptions out of the beat and ends their runs. Their history stays.
     ///
     /// # Errors
     /// When the catalog fails.
-    pub async fn delete_subscription(&self, uid: Uuid) -> Result<(), ReconcileError> {
-        self.engine.beat.remove(uid);
-        self.engine.catalog.delete_subscription(uid, self.now()).await?;
+    pub async fn delete_subscriptions(&self, uids: &[Uuid]) -> Result<(), ReconcileError> {
+        for uid in uids {
+            self.engine.beat.remove(*uid);
+        }
+        self.engine.catalog.delete_subscriptions(uids, self.now()).await?;
         Ok(())
     }
 

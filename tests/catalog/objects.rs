@@ -70,7 +70,7 @@ async fn a_source_in_use_is_not_deleted() {
     assert_eq!(place.catalog.source_id("courts", "scotus").await.unwrap(), Some(source));
 
     for user in users {
-        place.catalog.delete_subscription(user, minute(2)).await.unwrap();
+        place.catalog.delete_subscriptions(&[user], minute(2)).await.unwrap();
     }
     let deleted = place.catalog.delete_source(record.key.uid, minute(3)).await.unwrap();
     assert_eq!(deleted, DeletedSource::Deleted);
@@ -188,7 +188,7 @@ async fn a_live_subscription_is_found_by_its_uid() {
     let subscription = place.subscription("opinions").await;
     let found = async || place.catalog.subscription_id(subscription.key.uid).await.unwrap();
     assert_eq!(found().await, Some(subscription.id));
-    place.catalog.delete_subscription(subscription.key.uid, NOON).await.unwrap();
+    place.catalog.delete_subscriptions(&[subscription.key.uid], NOON).await.unwrap();
     assert_eq!(found().await, None);
 }
 
@@ -214,7 +214,7 @@ async fn a_deleted_subscription_ends_its_runs_and_keeps_its_history() {
     let active = place.run(&subscription, minute(2)).await;
     let other_run = place.run(&other, minute(2)).await;
 
-    place.catalog.delete_subscription(subscription.key.uid, minute(3)).await.unwrap();
+    place.catalog.delete_subscriptions(&[subscription.key.uid], minute(3)).await.unwrap();
     let ended = place.ended(active).await;
     assert_eq!((ended.phase, ended.reason.as_deref()), (RunPhase::Failed, Some("SubscriptionDeleted")));
     assert_eq!(ended.finished_at, Some(minute(3)));
@@ -224,8 +224,8 @@ async fn a_deleted_subscription_ends_its_runs_and_keeps_its_history() {
     assert_eq!(place.catalog.scheduled_subscriptions().await.unwrap().len(), 1);
 
     // Again, or what never was: nothing happens.
-    place.catalog.delete_subscription(subscription.key.uid, minute(4)).await.unwrap();
-    place.catalog.delete_subscription(Uuid::new_v4(), minute(4)).await.unwrap();
+    place.catalog.delete_subscriptions(&[subscription.key.uid], minute(4)).await.unwrap();
+    place.catalog.delete_subscriptions(&[Uuid::new_v4()], minute(4)).await.unwrap();
     assert_eq!(place.ended(active).await.finished_at, Some(minute(3)));
 }
 
@@ -234,7 +234,7 @@ async fn a_deleted_subscription_that_comes_back_counts_from_now() {
     let place = Place::new().await;
     let record = subscription_record("opinions", place.source("scotus").await);
     let first = place.catalog.put_subscription(&record, NOON).await.unwrap().scheduled;
-    place.catalog.delete_subscription(record.key.uid, minute(1)).await.unwrap();
+    place.catalog.delete_subscriptions(&[record.key.uid], minute(1)).await.unwrap();
     let again = place.catalog.put_subscription(&record, minute(9)).await.unwrap().scheduled;
     assert_eq!((again.id, again.scheduled_through), (first.id, minute(9)));
     assert_eq!(place.catalog.scheduled_subscriptions().await.unwrap(), [again]);

@@ -105,7 +105,7 @@ async fn a_deleted_subscription_is_not_fired() {
     let place = Place::new().await;
     let deleted = place.subscription("opinions").await;
     let live = place.subscription("orders").await;
-    place.catalog.delete_subscription(deleted.key.uid, NOON).await.unwrap();
+    place.catalog.delete_subscriptions(&[deleted.key.uid], NOON).await.unwrap();
     let both = [&deleted, &live].map(|one| due(one, minute(1), WhenActive::RunBoth));
     let fired = place.fire(&both, minute(1)).await.unwrap();
     assert_eq!(fired.iter().map(|run| run.subscription_id).collect::<Vec<_>>(), [live.id]);

@@ -211,14 +211,12 @@ impl Installation {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
-    /// Removes what the API server holds; the finalizers need no operator for that.
+    /// Removes what the API server holds; the sources' finalizers need no operator for that.
     pub async fn remove(self) {
-        for kind in ["tsub", "tsrc"] {
-            let names = self.kubectl(&["get", kind, "-o", "name"], "").await.unwrap_or_default();
-            for name in names.lines() {
-                let patch = r#"{"metadata":{"finalizers":null}}"#;
-                let _ = self.kubectl(&["patch", name, "--type=merge", "-p", patch], "").await;
-            }
+        let names = self.kubectl(&["get", "tsrc", "-o", "name"], "").await.unwrap_or_default();
+        for name in names.lines() {
+            let patch = r#"{"metadata":{"finalizers":null}}"#;
+            let _ = self.kubectl(&["patch", name, "--type=merge", "-p", patch], "").await;
         }
         let namespace = self.namespace.clone();
         self.stack.kubectl(&["delete", "namespace", &namespace, "--wait=false"], "").await.unwrap();

@@ -131,7 +131,7 @@ impl Objects {
         };
         for subscription in catalog.scheduled_subscriptions().await? {
             if is_absent(SUBSCRIPTION, &subscription.key) {
-                self.reconciler.delete_subscription(subscription.key.uid).await?;
+                self.reconciler.delete_subscriptions(&[subscription.key.uid]).await?;
                 self.tell_deleted(SUBSCRIPTION, subscription.key).await?;
             }
         }

@@ -22,14 +22,20 @@ use kube::{
         watcher,
     },
 };
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
     objects::{Guarded, Kind},
-    outbox_figures, source_controller,
+    outbox_figures,
+    removals::{Removals, may_remove},
+    source_controller,
     status_board::StatusBoard,
     status_writer::StatusWriter,
     subscription_controller,
@@ -50,6 +56,10 @@ pub(super) struct Context {
     pub(super) board: StatusBoard,
     /// Tells the subscriptions' controller of sources that changed in the catalog.
     pub(super) source_changes: mpsc::UnboundedSender<(String, String)>,
+    /// The subscriptions as the watch shows them.
+    pub(super) subscriptions: Store<Guarded<Subscription>>,
+    /// Tells that a subscription may have gone.
+    pub(super) gone: Arc<Notify>,
     backoffs: Mutex<HashMap<String, Backoff>>,
 }
 
@@ -104,7 +114,7 @@ impl From<finalizer::Error<ControllerError>> for ControllerError {
     }
 }
 
-/// Starts both controllers and the status writer; they end with `stop`.
+/// Starts both controllers, what removes subscriptions, and the status writer; they end with `stop`.
 pub(super) fn start(
     client: Client,
     namespace: Option<&str>,
@@ -114,6 +124,16 @@ pub(super) fn start(
 ) -> JoinSet<()> {
     let (source_changes, changed_sources) = mpsc::unbounded_channel();
     let runs = engine.listen();
+    let gone = Arc::new(Notify::new());
+    let (sources, _) = watched::<Source>(&client, namespace, |_| {});
+    let (subscriptions, store) = watched::<Subscription>(&client, namespace, {
+        let gone = gone.clone();
+        move |event| {
+            if may_remove(event) {
+                gone.notify_one();
+            }
+        }
+    });
     let context = Arc::new(Context {
         client: client.clone(),
         reconciler: Reconciler { engine: engine.clone() },
@@ -121,11 +141,12 @@ pub(super) fn start(
         metrics: metrics.clone(),
         board: StatusBoard::default(),
         source_changes,
+        subscriptions: store.clone(),
+        gone: gone.clone(),
         backoffs: Mutex::default(),
     });
     let mut tasks = JoinSet::new();
 
-    let (sources, _) = watched::<Source>(&client, namespace);
     let controller = sources.graceful_shutdown_on(stop.clone().cancelled_owned());
     let reconcile = |object, context: Arc<Context>| {
         measured::<Source>(context.metrics.clone(), source_controller::reconcile(object, context))
@@ -133,7 +154,6 @@ pub(super) fn start(
     let running = controller.run(reconcile, on_error, context.clone());
     tasks.spawn(running.for_each(|result| async { log_result(result) }));
 
-    let (subscriptions, store) = watched::<Subscription>(&client, namespace);
     let users = store.clone();
     let changed = UnboundedReceiverStream::new(changed_sources)
         .flat_map(move |(namespace, name)| futures::stream::iter(users_of(&users, &namespace, &name)));
@@ -145,6 +165,14 @@ pub(super) fn start(
     tasks.spawn(running.for_each(|result| async { log_result(result) }));
 
     tasks.spawn(outbox_figures::keep(engine.clone(), metrics.clone(), stop.clone()));
+    let removals = Removals {
+        reconciler: context.reconciler.clone(),
+        board: context.board.clone(),
+        namespace: namespace.map(str::to_owned),
+        store: store.clone(),
+        gone,
+    };
+    tasks.spawn(removals.run(stop.clone()));
     let writer = StatusWriter {
         client,
         engine,
@@ -158,8 +186,13 @@ pub(super) fn start(
     tasks
 }
 
-/// A controller that wakes for what the operator reads: spec, annotations, finalizers, deletion; not for status.
-fn watched<K: Kind>(client: &Client, namespace: Option<&str>) -> (Controller<Guarded<K>>, Store<Guarded<K>>) {
+/// A controller that wakes for what the operator reads: spec, annotations, finalizers, deletion; not for status. `seen` is
+/// called with each event of the watch once the store knows of it.
+fn watched<K: Kind>(
+    client: &Client,
+    namespace: Option<&str>,
+    seen: impl Fn(&watcher::Event<Guarded<K>>) + Send + 'static,
+) -> (Controller<Guarded<K>>, Store<Guarded<K>>) {
     let api: Api<Guarded<K>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
@@ -169,6 +202,7 @@ fn watched<K: Kind>(client: &Client, namespace: Option<&str>) -> (Controller<Gua
         .default_backoff()
         .modify(|object| forget_unread(object.meta_mut()))
         .reflect(writer)
+        .inspect_ok(seen)
         .touched_objects()
         .predicate_filter(
             predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
@@ -229,7 +263,7 @@ async fn measured<K: Kind>(
 
 fn on_error<K: Kind>(object: Arc<Guarded<K>>, error: &ControllerError, context: Arc<Context>) -> Action {
     match error {
-        ControllerError::InUse => return Action::requeue(Duration::from_secs(5)),
+        ControllerError::InUse => return Action::requeue(Duration::from_secs(1)),
         ControllerError::Stale => return Action::requeue(Duration::from_millis(500)),
         _ => {}
     }

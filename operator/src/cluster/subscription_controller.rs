@@ -2,19 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crds::{FINALIZER, Source, Subscription, conditions::reasons};
+use crds::{Source, Subscription, conditions::reasons};
 use kube::{
     Api, Resource, ResourceExt,
-    runtime::{
-        controller::Action,
-        finalizer::{Event, finalizer},
-        reflector::ObjectRef,
-    },
+    runtime::{controller::Action, reflector::ObjectRef},
 };
 
 use super::{
     controllers::{Context, ControllerError},
-    objects::{Guarded, metadata_api, metadata_of, show_unreadable},
+    objects::{Guarded, metadata_of, show_unreadable},
+    removals::is_leaving,
     status_board::Entry,
 };
 use crate::reconcile::object_uid;
@@ -29,28 +26,20 @@ pub(super) async fn reconcile(
     object: Arc<Guarded<Subscription>>,
     context: Arc<Context>,
 ) -> Result<Action, ControllerError> {
-    let meta = metadata_of::<Subscription>(object.meta());
-    if let Err(invalid) = &object.0
-        && object.meta().deletion_timestamp.is_none()
-    {
-        return show_unreadable(&meta, invalid, &context).await;
+    if is_leaving(&object) {
+        return Ok(Action::await_change());
     }
-    let api = metadata_api::<Subscription>(&context.client, &meta.namespace().unwrap_or_default());
-    let action = finalizer(&api, FINALIZER, Arc::new(meta), |event| async {
-        match event {
-            Event::Apply(_) => match &object.0 {
-                Ok(subscription) => apply(subscription, &context).await,
-                Err(_) => Ok(Action::await_change()),
-            },
-            Event::Cleanup(meta) => {
-                let uid = object_uid(&*meta)?;
-                context.reconciler.delete_subscription(uid).await?;
-                context.board.remove(uid);
-                Ok(Action::await_change())
-            }
+    let action = match &object.0 {
+        Ok(subscription) => apply(subscription, &context).await?,
+        Err(invalid) => {
+            show_unreadable(&metadata_of::<Subscription>(object.meta()), invalid, &context).await?
         }
-    })
-    .await?;
+    };
+    // It may have gone before it was a row.
+    let still = context.subscriptions.get(&ObjectRef::from_obj(&*object));
+    if still.is_none_or(|still| still.uid() != object.uid() || is_leaving(&still)) {
+        context.gone.notify_one();
+    }
     context.succeeded(&object.uid().unwrap_or_default());
     Ok(action)
 }

@@ -314,20 +314,34 @@ impl Catalog {
         Ok(generation.unwrap_or(1))
     }
 
-    /// Marks a subscription as deleted and ends its active runs. Its history stays.
+    /// The uids of all subscriptions that are live, in one namespace or in all.
     ///
     /// # Errors
     /// When the catalog fails.
-    pub async fn delete_subscription(&self, uid: Uuid, now: Timestamp) -> Result<(), CatalogError> {
+    pub async fn live_subscriptions(&self, namespace: Option<&str>) -> Result<Vec<Uuid>, CatalogError> {
+        sqlx::query_scalar(
+            "select uid from subscriptions where deleted_at is null and ($1::text is null or namespace = $1)",
+        )
+        .bind(namespace)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("list live subscriptions"))
+    }
+
+    /// Marks subscriptions as deleted and ends their active runs. Their history stays.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn delete_subscriptions(&self, uids: &[Uuid], now: Timestamp) -> Result<(), CatalogError> {
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
         let deleted: Vec<i64> = sqlx::query_scalar(
-            "update subscriptions set deleted_at = $2 where uid = $1 and deleted_at is null returning id",
+            "update subscriptions set deleted_at = $2 where uid = any($1) and deleted_at is null returning id",
         )
-        .bind(uid)
+        .bind(uids)
         .bind(sql_time(now))
         .fetch_all(&mut *transaction)
         .await
-        .map_err(failed("delete a subscription"))?;
+        .map_err(failed("delete subscriptions"))?;
         end_runs_of_deleted(&mut transaction, &deleted, now).await?;
         transaction.commit().await.map_err(failed("commit a deletion"))
     }
