@@ -128,9 +128,7 @@ impl Place {
             "--force-conflicts",
             "--dry-run=server",
             "--warnings-as-errors",
-            "--namespace",
-            &self.namespace,
-            "--filename",
+            "-f",
             "-",
         ];
         self.stack.kubectl(&arguments, &list.to_string()).await.map_err(|error| error.to_string())

@@ -204,8 +204,8 @@ impl SelfTest<'_> {
         K: Clone + Debug + DeserializeOwned + ResourceExt,
     {
         let object = format!("the {kind} {}/{}", self.namespace, self.name);
-        let deleted = answered(format!("delete {object}"), api.delete(&self.name, &DeleteParams::default()));
-        match deleted.await {
+        let parameters = DeleteParams::default();
+        match answered(format!("delete {object}"), api.delete(&self.name, &parameters)).await {
             Err(error) if is_not_found(&error) => return Ok(()),
             deleted => deleted?,
         };

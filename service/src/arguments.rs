@@ -46,8 +46,8 @@ pub struct KafkaArguments {
     /// Partitions of topics that have to be created
     #[arg(long, env = "KAFKA_PARTITIONS", default_value_t = 6)]
     pub kafka_partitions: i32,
-    /// Replicas of topics that have to be created
-    #[arg(long, env = "KAFKA_REPLICATION", default_value_t = 1)]
+    /// Replicas of topics that have to be created; -1 for what the brokers have as their default
+    #[arg(long, env = "KAFKA_REPLICATION", default_value_t = 1, allow_negative_numbers = true)]
     pub kafka_replication: i32,
 }
 

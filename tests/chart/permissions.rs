@@ -91,6 +91,11 @@ fn words(list: &Value) -> Vec<String> {
     list.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
 }
 
+/// The words in code.
+fn code(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
 /// The table of the section "Permissions". A row without a resource goes on with the one above.
 fn documented() -> BTreeSet<(String, String, String)> {
     let section = ARCHITECTURE.split("## Permissions").nth(1).unwrap().split("\n## ").next().unwrap();
@@ -99,12 +104,12 @@ fn documented() -> BTreeSet<(String, String, String)> {
     let (mut group, mut resources) = (String::new(), Vec::new());
     for row in rows {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let mut code: Vec<String> = cells[1].split('`').skip(1).step_by(2).map(str::to_owned).collect();
-        if !code.is_empty() {
-            if let Some(named) = code.iter().position(|word| word.contains('.')) {
-                group = code.remove(named);
-            }
-            resources = code;
+        let (named, in_group) = cells[1].split_once('(').unwrap_or((cells[1], ""));
+        if let Some(name) = code(in_group).pop() {
+            group = name;
+        }
+        if !named.is_empty() {
+            resources = code(named);
         }
         for (resource, verb) in product(resources.clone(), &cells[2].split(", ").collect::<Vec<_>>()) {
             all.insert((group.clone(), resource, verb.to_owned()));

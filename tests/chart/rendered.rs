@@ -41,8 +41,9 @@ pub(crate) async fn objects(stack: &Stack, namespace: &str, values: &str) -> Vec
 /// The objects of manifests.
 pub(crate) fn parsed(manifests: &str) -> Vec<Value> {
     let documents = format!("\n{manifests}");
-    let objects = documents.split("\n---\n").map(|text| serde_saphyr::from_str::<Value>(text).unwrap());
-    objects.filter(|object| !object.is_null()).collect()
+    let is_comment = |line: &str| line.trim().is_empty() || line.starts_with('#');
+    let texts = documents.split("\n---\n").filter(|text| !text.lines().all(is_comment));
+    texts.map(|text| serde_saphyr::from_str(text).unwrap()).collect()
 }
 
 /// The one object of a kind and a name.

@@ -1,5 +1,7 @@
 //! Values that are refused, and that the schema knows all of them.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use stack::Stack;
 
@@ -25,7 +27,7 @@ async fn a_value_that_cannot_be_is_refused_and_the_message_names_it() {
         ("watchNamespaces: [a, b]", "/watchNamespaces"),
         ("workers: {roles: {crawl: {max: 0}}}", "/workers/roles/crawl/max"),
         ("workers: {allowCIDRs: [10.1.2.3]}", "/workers/allowCIDRs/0"),
-        ("workers: {podLabels: {app.kubernetes.io/name: mine}}", "/workers/podLabels"),
+        ("workers: {podLabels: {app.kubernetes.io/name: mine}}", "app.kubernetes.io/name"),
         ("image: {digest: latest}", "/image/digest"),
         ("database: {tls: {mode: always}}", "/database/tls/mode"),
         ("test: {url: example.com}", "/test/url"),
@@ -67,6 +69,16 @@ fn the_schema_knows_every_value() {
     let mut seen = 0;
     assert_known(&schema, &schema, &values, "values", &mut seen);
     assert!(seen > 80, "{seen}");
+}
+
+/// The operator refuses the others.
+#[test]
+fn the_schema_has_the_roles_that_have_jobs() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let roles = schema.pointer("/properties/workers/properties/roles/properties").unwrap();
+    let known: BTreeSet<_> = roles.as_object().unwrap().keys().map(String::as_str).collect();
+    let with_jobs = events::Role::ALL.iter().filter(|role| !role.topics().is_empty());
+    assert_eq!(known, with_jobs.map(|role| role.name()).collect());
 }
 
 fn assert_known(schema: &Value, at: &Value, value: &Value, path: &str, seen: &mut usize) {
