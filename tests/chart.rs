@@ -119,6 +119,13 @@ impl Place {
             .unwrap();
     }
 
+    /// A pod is refused where its account is not there.
+    async fn make_accounts(&self, objects: &[Value]) {
+        for account in objects.iter().filter(|object| object["kind"] == "ServiceAccount") {
+            self.stack.kubectl(&["apply", "-f", "-"], &account.to_string()).await.unwrap();
+        }
+    }
+
     /// Has the API server check objects as if it were to store them; what it warns of is an error.
     async fn check(&self, objects: &[Value]) -> Result<String, String> {
         let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects });
@@ -142,6 +149,7 @@ async fn the_api_server_takes_everything_under_the_restricted_profile() {
         let mut made = objects(&place.stack, &place.namespace, &values).await;
         // Their definitions are not Kubernetes' own.
         made.retain(|object| object["apiVersion"] != "monitoring.coreos.com/v1");
+        place.make_accounts(&made).await;
         place.check(&made).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     // The check can fail: a pod as it must not be.
