@@ -5,7 +5,7 @@ CACHE := $(or $(TIPSTAFF_STACK_CACHE),$(HOME)/.cache/tipstaff-stack)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint fmt build image crds audit clean-cache checkout
+.PHONY: help run test bench lint fmt build image crds charts kind-up kind-down audit clean-cache checkout
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,7 @@ lint: checkout ## Formatting, lints, licences, and generated files against what 
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo run --quiet --bin crdgen -- --check
+	cargo run --quiet --bin chartgen -- --check
 	scripts/deny.sh
 
 checkout:
@@ -38,8 +39,17 @@ checkout:
 fmt: ## Format the code
 	cargo fmt --all
 
-crds: checkout ## Generate crds/*.yaml from the Rust types
+crds: checkout ## Generate the custom resource definitions from the Rust types
 	cargo run --quiet --bin crdgen
+
+charts: checkout ## Generate the tables in the charts' READMEs from their values.yaml
+	cargo run --quiet --bin chartgen
+
+kind-up: checkout ## With Docker and kind: a cluster with everything on it, and the example's result
+	@scripts/kind.sh up
+
+kind-down: ## Delete that cluster
+	@scripts/kind.sh down
 
 build: checkout ## Build the programs for production
 	cargo build --workspace --release

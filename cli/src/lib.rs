@@ -6,3 +6,4 @@ pub mod manifests;
 pub mod output;
 pub mod sample_site;
 pub mod schedule;
+pub mod self_test;

@@ -11,12 +11,14 @@ use cli::demo::{self, DemoOptions};
 use cli::local::{self, Goal, LocalOptions, Outcome};
 use cli::output::OutputFormat;
 use cli::schedule;
+use cli::self_test::{self, SelfTestOptions};
 use crds::Schedule;
 use events::{Clock, SystemClock, error_chain};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use service::{LogFormat, init_logging, shutdown_on_signal};
 use store::private_postgres::default_data_dir;
+use url::Url;
 use worker::fetch::install_crypto_provider;
 
 /// How a process ends that was interrupted before it reached its goal, as shells have it.
@@ -38,6 +40,8 @@ enum Command {
     Demo(DemoArguments),
     /// Print when a schedule is due next, one RFC 3339 time a line
     Schedule(ScheduleArguments),
+    /// Have the installation on the cluster fetch a page, and tell what came of it
+    SelfTest(SelfTestArguments),
     /// Print the version
     Version,
 }
@@ -80,6 +84,19 @@ struct ScheduleArguments {
     /// How many times to print
     #[arg(short = 'n', value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     count: u32,
+}
+
+#[derive(Args)]
+struct SelfTestArguments {
+    /// Where a Source and a Subscription are made, and removed again; the current namespace unless given
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// The page that is fetched
+    #[arg(long, value_name = "URL", default_value = "https://example.com/")]
+    url: Url,
+    /// How long, in seconds, it may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 240, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout_seconds: u64,
 }
 
 #[derive(Args)]
@@ -141,6 +158,7 @@ async fn tipstaff() -> ExitCode {
         Command::Local(arguments) => run_local(arguments).await,
         Command::Demo(arguments) => run_demo(arguments).await,
         Command::Schedule(arguments) => print_schedule(&arguments, &SystemClock),
+        Command::SelfTest(arguments) => run_self_test(arguments).await,
         Command::Version => {
             let _ = writeln!(std::io::stdout(), "tipstaff {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
@@ -190,6 +208,16 @@ async fn run_demo(arguments: DemoArguments) -> Result<ExitCode, events::BoxError
         goal,
     };
     Ok(exit_code(demo::run(options, shutdown_on_signal()?).await?, goal))
+}
+
+async fn run_self_test(arguments: SelfTestArguments) -> Result<ExitCode, events::BoxError> {
+    let options = SelfTestOptions {
+        namespace: arguments.namespace,
+        url: arguments.url,
+        within: Duration::from_secs(arguments.timeout_seconds),
+    };
+    self_test::run(&options, &shutdown_on_signal()?, &mut std::io::stdout()).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_schedule(arguments: &ScheduleArguments, clock: &dyn Clock) -> Result<ExitCode, events::BoxError> {

@@ -44,7 +44,7 @@ pub struct KafkaOptions {
     pub properties: BTreeMap<String, String>,
     /// Partitions of a topic that has to be created.
     pub partitions: i32,
-    /// Replicas of a topic that has to be created.
+    /// Replicas of a topic that has to be created; -1 for the brokers' default.
     pub replication: i32,
     /// How long partitions that are taken away are waited for. Shorter than the session timeout (10 s unless set).
     pub revoke: Duration,

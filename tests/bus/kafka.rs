@@ -42,6 +42,18 @@ async fn every_topic_and_its_dead_letters_are_created_with_their_partitions() {
 }
 
 #[tokio::test]
+async fn the_brokers_may_choose_how_often_topics_are_replicated() {
+    let cluster = Cluster::new().await;
+    let bus = KafkaBus::new(KafkaOptions { replication: -1, ..cluster.options() }).unwrap();
+    bus.ensure_topics().await.unwrap();
+    eventually("every topic", SOON, async || {
+        let topics = cluster.topics().await;
+        if topics.len() == 16 { Ok(()) } else { Err(topics) }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_member_that_comes_before_the_topics_waits_for_them() {
     let cluster = Cluster::new().await;
     let bus = KafkaBus::new(cluster.options()).unwrap();

@@ -9,7 +9,7 @@ mod waiting;
 
 pub use installation::{Installation, Run, install_definitions};
 pub use origin::Origin;
-pub use process::Process;
+pub use process::{Process, program};
 pub use waiting::eventually;
 
 /// Pages that courts published.

@@ -27,7 +27,7 @@ pub struct Process {
 impl Process {
     /// Starts a program of the workspace, as `cargo build --workspace` left it beside this one.
     pub fn start(program: &str, arguments: &[&str], environment: &[(&str, String)], log: &Path) -> Self {
-        let path = beside_this_program(program);
+        let path = self::program(program);
         let output = File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new(&path)
             .args(arguments)
@@ -110,8 +110,8 @@ impl Process {
     }
 }
 
-/// Programs are in `target/debug` or `target/release`, tests in its folder `deps`.
-fn beside_this_program(program: &str) -> PathBuf {
+/// The path of a program of the workspace. Programs are in `target/debug` or `target/release`, tests in its folder `deps`.
+pub fn program(program: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let folders = own.ancestors().skip(1).take(2);
     let found = folders.map(|folder| folder.join(program)).find(|path| path.exists());

@@ -1,7 +1,8 @@
 //! Writes the CustomResourceDefinitions, generated from the Rust types, as YAML.
 //!
 //! `crdgen [--check] [DIRECTORY]`: with `--check` nothing is written, and the exit code is 1 when a file is not what
-//! would be written. The directory is this crate's own unless another is named.
+//! would be written. Without a directory they go to this crate's own, and to the Helm chart, which takes no files from
+//! outside of it.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
@@ -60,12 +61,13 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Error> {
     let mut check = false;
-    let mut directory = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut directories = vec![own.clone(), own.join("../charts/tipstaff/files/crds")];
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--check" => check = true,
             flag if flag.starts_with('-') => return Err(Error::Argument(argument)),
-            path => directory = path.into(),
+            path => directories = vec![path.into()],
         }
     }
     let files = [
@@ -73,13 +75,15 @@ fn run() -> Result<ExitCode, Error> {
         ("subscription.yaml", yaml("subscription.yaml", &Subscription::crd())?),
     ];
     let mut drifted = false;
-    for (name, wanted) in files {
-        let path = directory.join(name);
-        if check {
-            drifted |= report_drift(&path, &wanted);
-        } else {
-            fs::write(&path, wanted).map_err(|source| Error::Write { path: path.clone(), source })?;
-            println!("wrote {}", path.display());
+    for directory in directories {
+        for (name, wanted) in &files {
+            let path = directory.join(name);
+            if check {
+                drifted |= report_drift(&path, wanted);
+            } else {
+                fs::write(&path, wanted).map_err(|source| Error::Write { path: path.clone(), source })?;
+                println!("wrote {}", path.display());
+            }
         }
     }
     Ok(if drifted { ExitCode::FAILURE } else { ExitCode::SUCCESS })

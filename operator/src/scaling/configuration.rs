@@ -21,7 +21,7 @@ pub struct Workers {
     /// Begins the names of the Deployments and tells installations in one namespace apart.
     #[serde(default = "default_instance")]
     pub instance: String,
-    /// The image of `tipstaff-worker`, which is its entry point.
+    /// An image with the program `tipstaff-worker` on its `PATH`.
     pub image: String,
     /// Always, IfNotPresent or Never; Kubernetes chooses without it.
     #[serde(default)]
@@ -56,6 +56,9 @@ pub struct Workers {
     /// Where pods go by affinity.
     #[serde(default)]
     pub affinity: Option<Affinity>,
+    /// The pods' priority.
+    #[serde(default)]
+    pub priority_class_name: Option<String>,
     /// Labels of the pods besides the operator's.
     #[serde(default)]
     pub pod_labels: BTreeMap<String, String>,

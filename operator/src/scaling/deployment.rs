@@ -177,6 +177,7 @@ fn pod(workers: &Workers, role: Role, settings: &RoleWorkers, place: &Place) -> 
         node_selector: unless_empty(workers.node_selector.clone()),
         tolerations: unless_empty(workers.tolerations.clone()),
         affinity: workers.affinity.clone(),
+        priority_class_name: workers.priority_class_name.clone(),
         topology_spread_constraints: Some(
             ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
                 .map(|key| TopologySpreadConstraint {
@@ -219,6 +220,8 @@ fn container(workers: &Workers, role: Role, settings: &RoleWorkers, place: &Plac
         name: "worker".to_owned(),
         image: Some(workers.image.clone()),
         image_pull_policy: workers.image_pull_policy.clone(),
+        // One image has all programs.
+        command: Some(vec!["tipstaff-worker".to_owned()]),
         args: Some(args),
         env: unless_empty(environment(&workers.env, &settings.env)),
         env_from: unless_empty(workers.env_from.clone()),

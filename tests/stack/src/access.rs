@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Part, Stack, StackError,
-    build::Artifact,
+    build::{self, Artifact},
     certificates::Certificates,
     command, files,
     parts::{self, ControlPlane, TOOL_OPTIONS},
@@ -148,6 +148,24 @@ impl Stack {
         let mut all = vec![kubeconfig.as_str()];
         all.extend(arguments);
         command::run(&self.kubectl_path()?, &all, &[], input, TOOL_WITHIN).await
+    }
+
+    /// Runs Helm as the administrator, with something on its standard input (for `--values -`); returns what it printed.
+    /// It is built first where it is not yet. What it keeps is kept with the stack.
+    ///
+    /// # Errors
+    /// When Helm cannot be built, or fails: its message is part of the error.
+    pub async fn helm(&self, arguments: &[&str], input: &str) -> Result<String, StackError> {
+        build::build(&[Artifact::Helm]).await?;
+        let kubeconfig = self.kubeconfig_path()?.display().to_string();
+        let folder = self.state.folder.join("helm").display().to_string();
+        let environment = [
+            ("KUBECONFIG", kubeconfig.as_str()),
+            ("HELM_CACHE_HOME", folder.as_str()),
+            ("HELM_CONFIG_HOME", folder.as_str()),
+            ("HELM_DATA_HOME", folder.as_str()),
+        ];
+        command::run(&Artifact::Helm.path()?, arguments, &environment, input, TOOL_WITHIN).await
     }
 
     /// Runs one of Kafka's command line tools by its class, such as `org.apache.kafka.tools.TopicCommand`, against this

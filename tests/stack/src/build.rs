@@ -39,6 +39,8 @@ pub enum Artifact {
     Helm,
     /// A program that answers with the due times of robfig/cron, the cron library of Kubernetes.
     RobfigCron,
+    /// A program that reads a configuration of kind as kind does.
+    KindConfig,
 }
 
 /// How one artifact is built.
@@ -130,6 +132,10 @@ fn recipe(artifact: Artifact) -> Recipe {
         Artifact::RobfigCron => {
             let program = Some(include_str!("../build/robfig-cron/main.go"));
             go("robfig-cron", "3.0.1", 10, Module { program, ..module!("robfig-cron") }, ".", &[])
+        }
+        Artifact::KindConfig => {
+            let program = Some(include_str!("../build/kind-config/main.go"));
+            go("kind-config", "0.33.0", 10, Module { program, ..module!("kind-config") }, ".", &[])
         }
         Artifact::Kafka => Recipe {
             name: "kafka",
@@ -343,7 +349,7 @@ mod tests {
                         let mut words = line.trim().trim_start_matches("require ").split(' ');
                         words.next().is_some_and(|required| match module.program {
                             None => package.starts_with(required),
-                            Some(program) => program.contains(&format!("\"{required}\"")),
+                            Some(program) => program.contains(&format!("\"{required}")),
                         }) && words.next().is_some_and(|required| {
                             required == format!("v{version}")
                                 || required.starts_with(&format!("v0.0.0-{pinned}"))

@@ -96,7 +96,10 @@ async fn run(arguments: Arguments) -> Result<ExitCode, StackError> {
         Command::Build { artifacts } => {
             let artifacts = match artifacts.is_empty() {
                 // What no part needs, but a test.
-                true => [stack::needed(&Part::ALL), vec![Artifact::RobfigCron]].concat(),
+                true => {
+                    let others = vec![Artifact::Helm, Artifact::RobfigCron, Artifact::KindConfig];
+                    [stack::needed(&Part::ALL), others].concat()
+                }
                 false => artifacts,
             };
             stack::build(&artifacts).await?;

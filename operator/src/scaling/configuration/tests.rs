@@ -96,6 +96,7 @@ fn a_value_that_cannot_be_names_its_field_and_what_to_do() {
             "env[0].value",
             "secretKeyRef",
         ),
+        (with("env: [{ name: KAFKA_SASL_PASSWORD, value: hidden }]"), "env[0].value", "secretKeyRef"),
         (with("resources: { limits: { memory: 1 GB } }"), "resources.limits.memory", "\"1 GB\""),
         // Kubernetes' own types let these pass.
         (with("resources: { limit: { memory: 1Gi } }"), "resources.limit", "no such field"),

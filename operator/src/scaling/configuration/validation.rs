@@ -19,7 +19,8 @@ const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 const SET_BY_OPERATOR: [&str; 5] =
     ["TIPSTAFF_ROLES", "TIPSTAFF_LISTEN", "TIPSTAFF_DRAIN_SECONDS", "TIPSTAFF_SPOOL_DIR", "KAFKA_PREFIX"];
 /// Whoever may read Deployments would read these.
-const SECRETS: [&str; 3] = ["DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+const SECRETS: [&str; 4] =
+    ["DATABASE_URL", "KAFKA_SASL_PASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// All that is wrong. `written` is the file as it was written.
 pub(super) fn problems(workers: &Workers, written: &Value) -> Vec<Problem> {

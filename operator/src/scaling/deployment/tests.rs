@@ -126,6 +126,7 @@ fn a_container_has_one_role_and_what_the_file_gives_it() {
             "name": "worker",
             "image": "example.org/tipstaff:1",
             "imagePullPolicy": "IfNotPresent",
+            "command": ["tipstaff-worker"],
             "args": [
                 "--roles=crawl", "--listen=0.0.0.0:8080", "--drain-seconds=40",
                 "--spool-dir=/var/spool/tipstaff", "--kafka-prefix=court.",

@@ -1,0 +1,281 @@
+//! The Helm charts: what they make, as the real API server and the programs take it. There is no node: pods do not start.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "chart/dev_deps.rs"]
+mod dev_deps;
+#[path = "chart/permissions.rs"]
+mod permissions;
+#[path = "chart/programs.rs"]
+mod programs;
+#[path = "chart/release.rs"]
+mod release;
+#[path = "chart/rendered.rs"]
+mod rendered;
+#[path = "chart/values.rs"]
+mod values;
+
+use rendered::{
+    RELEASE, REQUIRED, container, folder, manifests, merged, names, objects, one, parsed, variable,
+};
+use serde_json::Value;
+use stack::Stack;
+use uuid::Uuid;
+
+/// Kafka and PostgreSQL as they are in earnest: encrypted, and with certificates and passwords.
+const SECURED: &str = "
+database:
+  tls: {caSecret: catalog-ca, clientCertificateSecret: catalog-client}
+kafka:
+  brokers: 'a:9093,b:9093'
+  prefix: court.
+  tls: {enabled: true, caSecret: kafka-ca, caKey: root.pem, clientCertificateSecret: kafka-client}
+  sasl: {mechanism: SCRAM-SHA-512, existingSecret: kafka-user}
+  properties: {socket.keepalive.enable: true}
+";
+
+/// Everything on.
+const EVERYTHING: &str = "
+commonLabels: {team: archive}
+imagePullSecrets: [{name: registry}]
+image: {digest: 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', pullPolicy: Always}
+kafka: {properties: {client.rack: a}}
+s3: {endpoint: 'http://store:9000', virtualHost: true}
+operator:
+  env: [{name: TIPSTAFF_X, value: z}]
+  podLabels: {a: b}
+  podAnnotations: {c: d}
+  serviceAccountAnnotations: {e: f}
+  nodeSelector: {kubernetes.io/os: linux}
+  tolerations: [{key: a, operator: Exists}]
+  affinity: {nodeAffinity: {}}
+  priorityClassName: system-cluster-critical
+workers:
+  allowCIDRs: [10.1.2.0/24, 'fd00::/8']
+  roles:
+    schedule: {min: 0, targetLag: 2000000}
+    crawl: {resources: {limits: {memory: 1Gi}}, env: [{name: TIPSTAFF_CONCURRENCY, value: '64'}]}
+  env: [{name: TIPSTAFF_X, valueFrom: {secretKeyRef: {name: x, key: y}}}]
+  volumes: [{name: extra, emptyDir: {}}]
+  volumeMounts: [{name: extra, mountPath: /extra}]
+  podLabels: {a: b}
+  podAnnotations: {c: d}
+  serviceAccountAnnotations: {e: f}
+  nodeSelector: {kubernetes.io/os: linux}
+  tolerations: [{key: a, operator: Exists}]
+  affinity: {nodeAffinity: {}}
+  priorityClassName: system-cluster-critical
+networkPolicy:
+  enabled: true
+  clusterCIDRs: [198.18.0.0/15, '2001:db8::/32']
+  services: [{to: [{namespaceSelector: {}}], ports: [{port: 9092}]}]
+  metricsFrom: [{namespaceSelector: {}}]
+monitoring:
+  podMonitor: {enabled: true, labels: {release: prometheus}}
+  prometheusRule: {enabled: true, labels: {release: prometheus}}
+  dashboard: {enabled: true, annotations: {grafana_folder: Tipstaff}}
+";
+
+/// Values besides the required ones, each a way to install.
+fn installations(namespace: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("only what is required", String::new()),
+        ("encrypted and authenticated", SECURED.to_owned()),
+        ("one namespace", format!("watchNamespaces: [{namespace}-laws]")),
+        ("everything", EVERYTHING.to_owned()),
+        (
+            "as little as there can be",
+            "workers: {enabled: false}\nmigration: {enabled: false}\ncrds: {install: false}\noperator: {podDisruptionBudget: false}"
+                .to_owned(),
+        ),
+        ("another name", "fullnameOverride: court".to_owned()),
+    ]
+}
+
+/// Namespaces under the strictest profile, gone when the test is.
+struct Place {
+    stack: Stack,
+    namespace: String,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let stack = Stack::shared().await.unwrap();
+        let namespace = format!("chart-{}", &Uuid::new_v4().simple().to_string()[..8]);
+        for name in [namespace.clone(), format!("{namespace}-laws")] {
+            let labels =
+                ["enforce", "warn"].map(|mode| format!("pod-security.kubernetes.io/{mode}=restricted"));
+            stack.kubectl(&["create", "namespace", &name], "").await.unwrap();
+            stack.kubectl(&["label", "namespace", &name, &labels[0], &labels[1]], "").await.unwrap();
+        }
+        Self { stack, namespace }
+    }
+
+    async fn remove(self) {
+        let laws = format!("{}-laws", self.namespace);
+        self.stack
+            .kubectl(&["delete", "namespace", &self.namespace, &laws, "--wait=false"], "")
+            .await
+            .unwrap();
+    }
+
+    /// A pod is refused where its account is not there.
+    async fn make_accounts(&self, objects: &[Value]) {
+        for account in objects.iter().filter(|object| object["kind"] == "ServiceAccount") {
+            self.stack.kubectl(&["apply", "-f", "-"], &account.to_string()).await.unwrap();
+        }
+    }
+
+    /// Has the API server check objects as if it were to store them; what it warns of is an error.
+    async fn check(&self, objects: &[Value]) -> Result<String, String> {
+        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+        let arguments = [
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--dry-run=server",
+            "--warnings-as-errors",
+            "-f",
+            "-",
+        ];
+        self.stack.kubectl(&arguments, &list.to_string()).await.map_err(|error| error.to_string())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_takes_everything_under_the_restricted_profile() {
+    let place = Place::new().await;
+    for (name, values) in installations(&place.namespace) {
+        let mut made = objects(&place.stack, &place.namespace, &values).await;
+        // Their definitions are not Kubernetes' own.
+        made.retain(|object| object["apiVersion"] != "monitoring.coreos.com/v1");
+        place.make_accounts(&made).await;
+        place.check(&made).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    // The check can fail: a pod as it must not be.
+    let mut made = objects(&place.stack, &place.namespace, "").await;
+    let operator = made.iter_mut().find(|object| object["kind"] == "Deployment").unwrap();
+    operator["spec"]["template"]["spec"]["hostNetwork"] = true.into();
+    let error = place.check(&made).await.unwrap_err();
+    assert!(error.contains("restricted"), "{error}");
+    place.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn helm_has_nothing_to_object_to() {
+    let stack = Stack::shared().await.unwrap();
+    for (chart, values) in [("tipstaff", REQUIRED), ("dev-deps", "{}")] {
+        stack.helm(&["lint", "--strict", &folder(chart), "--values", "-"], values).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_rendered_and_each_is_referred_to() {
+    let stack = Stack::shared().await.unwrap();
+    let made = objects(&stack, "court", SECURED).await;
+    assert!(made.iter().all(|object| object["kind"] != "Secret"), "{}", names(&made));
+    let operator = container(one(&made, "Deployment", "tipstaff-operator"));
+    let secrets = [
+        ("DATABASE_URL", "catalog", "database-url"),
+        ("KAFKA_SASL_USERNAME", "kafka-user", "username"),
+        ("KAFKA_SASL_PASSWORD", "kafka-user", "password"),
+    ];
+    for (name, secret, key) in secrets {
+        let reference = &variable(operator, name)["valueFrom"]["secretKeyRef"];
+        assert_eq!((&reference["name"], &reference["key"]), (&secret.into(), &key.into()), "{name}");
+    }
+    assert_eq!(
+        variable(operator, "KAFKA_PROPERTIES")["value"],
+        "sasl.mechanism=SCRAM-SHA-512;security.protocol=SASL_SSL;socket.keepalive.enable=true;\
+         ssl.ca.location=/etc/tipstaff/kafka-ca/root.pem;ssl.certificate.location=/etc/tipstaff/kafka-client/tls.crt;\
+         ssl.key.location=/etc/tipstaff/kafka-client/tls.key"
+    );
+    let migration = one(&made, "Job", "tipstaff-migrate");
+    for object in [one(&made, "Deployment", "tipstaff-operator"), migration] {
+        assert_eq!(variable(container(object), "PGSSLMODE")["value"], "verify-full");
+        assert_mounted(object, variable(container(object), "PGSSLROOTCERT")["value"].as_str().unwrap());
+        assert_mounted(object, variable(container(object), "PGSSLKEY")["value"].as_str().unwrap());
+    }
+    assert_mounted(one(&made, "Deployment", "tipstaff-operator"), "/etc/tipstaff/kafka-ca/root.pem");
+    assert_mounted(one(&made, "Deployment", "tipstaff-operator"), "/etc/tipstaff/kafka-client/tls.key");
+}
+
+/// A file's folder is a volume of a Secret.
+fn assert_mounted(object: &Value, path: &str) {
+    let folder = path.rsplit_once('/').unwrap().0;
+    let mounts = container(object)["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|mount| mount["mountPath"] == folder);
+    let mount = mount.unwrap_or_else(|| panic!("nothing is mounted at {folder}"));
+    let volumes = object["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+    assert!(volume["secret"]["secretName"].is_string(), "{volume}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_fetch_reach_the_internet_and_nothing_else_of_the_cluster() {
+    let stack = Stack::shared().await.unwrap();
+    let made = objects(&stack, "court", EVERYTHING).await;
+    let all = one(&made, "NetworkPolicy", "tipstaff-worker");
+    let internet = one(&made, "NetworkPolicy", "tipstaff-worker-internet");
+    let roles = &internet["spec"]["podSelector"]["matchExpressions"][0];
+    assert_eq!(roles["values"], serde_json::json!(["crawl", "deliver"]));
+    for policy in [all, internet] {
+        assert_eq!(policy["spec"]["policyTypes"], serde_json::json!(["Egress"]));
+        assert_eq!(policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"], "tipstaff-worker");
+    }
+    let blocks = internet["spec"]["egress"][0]["to"].as_array().unwrap();
+    let cidrs: Vec<_> = blocks.iter().map(|block| block["ipBlock"]["cidr"].as_str().unwrap()).collect();
+    assert_eq!(cidrs, ["0.0.0.0/0", "::/0", "10.1.2.0/24", "fd00::/8"]);
+    for (block, closed) in [(0, ["10.0.0.0/8", "198.18.0.0/15"]), (1, ["fc00::/7", "2001:db8::/32"])] {
+        let except = blocks[block]["ipBlock"]["except"].as_array().unwrap();
+        assert!(closed.iter().all(|cidr| except.contains(&(*cidr).into())), "{except:?}");
+    }
+    let ports = one(&made, "NetworkPolicy", "tipstaff-metrics");
+    assert_eq!(
+        ports["spec"]["ingress"][0]["ports"],
+        serde_json::json!([{ "port": 8080, "protocol": "TCP" }])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_and_grafana_get_what_they_look_for() {
+    let stack = Stack::shared().await.unwrap();
+    let made = objects(&stack, "court", EVERYTHING).await;
+    for program in ["operator", "worker"] {
+        let monitor = one(&made, "PodMonitor", &format!("tipstaff-{program}"));
+        assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+        assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], "health");
+    }
+    let operator = one(&made, "Deployment", "tipstaff-operator");
+    let selected = &one(&made, "PodMonitor", "tipstaff-operator")["spec"]["selector"]["matchLabels"];
+    let labels = &operator["spec"]["template"]["metadata"]["labels"];
+    for (name, value) in selected.as_object().unwrap() {
+        assert_eq!(&labels[name], value);
+    }
+    let groups = one(&made, "PrometheusRule", RELEASE)["spec"]["groups"].as_array().unwrap();
+    let written: Value =
+        serde_saphyr::from_str(include_str!("../charts/tipstaff/alerts/tipstaff.yaml")).unwrap();
+    assert_eq!(&Value::Array(groups.clone()), &written);
+    let dashboard = one(&made, "ConfigMap", "tipstaff-dashboard");
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+    let text = dashboard["data"]["tipstaff.json"].as_str().unwrap();
+    let written: Value =
+        serde_json::from_str(include_str!("../charts/tipstaff/dashboards/tipstaff.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(text).unwrap(), written);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_notes_say_the_next_command() {
+    let place = Place::new().await;
+    let values = merged(REQUIRED, "crds: {install: false}");
+    let folder = folder("tipstaff");
+    let arguments =
+        ["install", RELEASE, &folder, "--namespace", &place.namespace, "--dry-run=server", "--values", "-"];
+    let shown = place.stack.helm(&arguments, &values).await.unwrap();
+    let notes = shown.split("NOTES:").nth(1).unwrap();
+    let test = format!("helm test tipstaff --namespace {}", place.namespace);
+    for part in ["all namespaces", "kubectl rollout status deployment/tipstaff-operator", &test] {
+        assert!(notes.contains(part), "{part:?} in {notes}");
+    }
+    place.remove().await;
+}

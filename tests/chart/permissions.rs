@@ -1,0 +1,119 @@
+//! What the chart grants, what tests run with and what the documentation lists are the same.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use stack::Stack;
+
+use crate::{objects, one, parsed};
+
+const PERMISSIONS: &str = include_str!("../src/permissions.yaml");
+const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");
+
+/// Group, resource, verb, and the one name it is good for.
+type Permission = (String, String, String, Option<String>);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_is_granted_what_it_is_tested_with() {
+    let stack = Stack::shared().await.unwrap();
+    let tested = permissions([one(&parsed(PERMISSIONS), "Role", "tipstaff-operator")]);
+    for (values, kind) in [("", "ClusterRole"), ("watchNamespaces: [laws]", "Role")] {
+        let made = objects(&stack, "court", values).await;
+        let watching = one(&made, kind, "tipstaff-operator");
+        let own = one(&made, "Role", "tipstaff-operator-own");
+        assert_eq!(permissions([watching, own]), tested, "{kind}");
+        let namespace = &watching["metadata"]["namespace"];
+        assert_eq!(namespace, &if kind == "Role" { Value::from("laws") } else { Value::Null });
+        assert_eq!(own["metadata"]["namespace"], "court");
+        // The objects that it has in force are all that it sees outside of its own namespace.
+        assert!(
+            permissions([watching])
+                .iter()
+                .all(|(group, ..)| group.ends_with("tipstaff.dev") || group == "events.k8s.io")
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_workers_it_is_granted_less() {
+    let stack = Stack::shared().await.unwrap();
+    let made = objects(&stack, "court", "workers: {enabled: false}").await;
+    let own = permissions([one(&made, "Role", "tipstaff-operator-own")]);
+    assert!(own.iter().all(|(group, ..)| group == "coordination.k8s.io"), "{own:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_other_program_is_granted_anything_but_the_test() {
+    let stack = Stack::shared().await.unwrap();
+    let made = objects(&stack, "court", "").await;
+    let bindings = made.iter().filter(|object| object["kind"].as_str().unwrap().ends_with("Binding"));
+    let accounts: BTreeSet<_> =
+        bindings.map(|binding| binding["subjects"][0]["name"].as_str().unwrap()).collect();
+    assert_eq!(accounts, BTreeSet::from(["tipstaff-operator", "tipstaff-self-test"]));
+    let tokens = |kind: &str, name: &str| {
+        let object = one(&made, kind, name);
+        let pod = if kind == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
+        pod["automountServiceAccountToken"].as_bool().unwrap()
+    };
+    assert!(tokens("Deployment", "tipstaff-operator") && tokens("Pod", "tipstaff-self-test"));
+    assert!(!tokens("Job", "tipstaff-migrate"));
+}
+
+#[test]
+fn the_documentation_lists_them() {
+    let tested = permissions([one(&parsed(PERMISSIONS), "Role", "tipstaff-operator")]);
+    let tested: BTreeSet<_> =
+        tested.into_iter().map(|(group, resource, verb, _)| (group, resource, verb)).collect();
+    assert_eq!(documented(), tested);
+}
+
+fn permissions<'a>(roles: impl IntoIterator<Item = &'a Value>) -> BTreeSet<Permission> {
+    let mut all = BTreeSet::new();
+    for rule in roles.into_iter().flat_map(|role| role["rules"].as_array().unwrap()) {
+        let names = match rule["resourceNames"].as_array() {
+            Some(names) => names.iter().map(|name| Some(name.as_str().unwrap().to_owned())).collect(),
+            None => vec![None],
+        };
+        for (group, resource) in product(words(&rule["apiGroups"]), &words(&rule["resources"])) {
+            for (verb, name) in product(words(&rule["verbs"]), &names) {
+                all.insert((group.clone(), resource.clone(), verb, name));
+            }
+        }
+    }
+    all
+}
+
+fn product<A: Clone, B: Clone>(first: Vec<A>, second: &[B]) -> Vec<(A, B)> {
+    first.into_iter().flat_map(|one| second.iter().map(move |other| (one.clone(), other.clone()))).collect()
+}
+
+fn words(list: &Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+}
+
+/// The words in code.
+fn code(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The table of the section "Permissions". A row without a resource goes on with the one above.
+fn documented() -> BTreeSet<(String, String, String)> {
+    let section = ARCHITECTURE.split("## Permissions").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let mut all = BTreeSet::new();
+    let (mut group, mut resources) = (String::new(), Vec::new());
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (named, in_group) = cells[1].split_once('(').unwrap_or((cells[1], ""));
+        if let Some(name) = code(in_group).pop() {
+            group = name;
+        }
+        if !named.is_empty() {
+            resources = code(named);
+        }
+        for (resource, verb) in product(resources.clone(), &cells[2].split(", ").collect::<Vec<_>>()) {
+            all.insert((group.clone(), resource, verb.to_owned()));
+        }
+    }
+    all
+}
