@@ -20,6 +20,7 @@ const CONDITIONS: &str = include_str!("../crds/src/conditions.rs");
 const RUN_REASONS: &str = include_str!("../events/src/run_reasons.rs");
 const SCALING_METRICS: &str = include_str!("../operator/src/scaling/metrics.rs");
 const ALERTS: &str = include_str!("../charts/tipstaff/alerts/tipstaff.yaml");
+const ALERT_TESTS: &str = include_str!("alerts.yaml");
 const DASHBOARD: &str = include_str!("../charts/tipstaff/dashboards/tipstaff.json");
 const RUNBOOKS_URL: &str = "https://github.com/tipstaff/tipstaff/blob/main/docs/runbooks/";
 
@@ -63,6 +64,7 @@ fn every_alert_has_its_runbook_and_every_runbook_its_alert() {
         let annotations = &rule["annotations"];
         assert!(annotations["summary"].is_string() && annotations["description"].is_string(), "{name}");
         assert_eq!(annotations["runbook_url"], format!("{RUNBOOKS_URL}{name}.md"));
+        assert!(ALERT_TESTS.contains(&format!("alertname=\"{name}\"")), "{name} is not tested");
         assert!(runbooks[name].starts_with(&format!("# {name}\n")), "{name}");
     }
 }

@@ -39,6 +39,8 @@ pub enum Artifact {
     Helm,
     /// A program that answers with the due times of robfig/cron, the cron library of Kubernetes.
     RobfigCron,
+    /// The tool that checks and tests Prometheus' rules.
+    Promtool,
 }
 
 /// How one artifact is built.
@@ -131,6 +133,14 @@ fn recipe(artifact: Artifact) -> Recipe {
             let program = Some(include_str!("../build/robfig-cron/main.go"));
             go("robfig-cron", "3.0.1", 10, Module { program, ..module!("robfig-cron") }, ".", &[])
         }
+        Artifact::Promtool => go(
+            "promtool",
+            "0.313.5",
+            300,
+            module!("promtool"),
+            "github.com/prometheus/prometheus/cmd/promtool",
+            &[],
+        ),
         Artifact::Kafka => Recipe {
             name: "kafka",
             version: "4.3.1",

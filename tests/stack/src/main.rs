@@ -96,7 +96,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, StackError> {
         Command::Build { artifacts } => {
             let artifacts = match artifacts.is_empty() {
                 // What no part needs, but a test.
-                true => [stack::needed(&Part::ALL), vec![Artifact::RobfigCron]].concat(),
+                true => [stack::needed(&Part::ALL), vec![Artifact::RobfigCron, Artifact::Promtool]].concat(),
                 false => artifacts,
             };
             stack::build(&artifacts).await?;
