@@ -15,7 +15,11 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use prometheus_client::registry::Registry;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
 use store::catalog::Catalog;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -24,26 +28,59 @@ use tracing::{error, info};
 /// How long the catalog may take to answer a readiness probe.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// Something that must be so for the process to be ready. Clones share it.
+const CATALOG: &str = "catalog";
+
+/// What must be so for the process to be ready. Clones share it.
 #[derive(Clone, Default)]
 pub struct Check {
-    problem: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    /// Of each part, what is wrong with it.
+    parts: Arc<Mutex<BTreeMap<&'static str, Option<String>>>>,
 }
 
 impl Check {
     /// Notes that `part` is as it should be.
     pub fn well(&self, part: &'static str) {
-        self.problems().remove(part);
+        self.parts().insert(part, None);
     }
 
     /// Notes what is wrong with `part`.
     pub fn ill(&self, part: &'static str, problem: impl Into<String>) {
-        self.problems().insert(part, problem.into());
+        self.parts().insert(part, Some(problem.into()));
     }
 
-    fn problems(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {
+    fn parts(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Option<String>>> {
         // A map is whole between any two calls.
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabels {
+    part: &'static str,
+}
+
+/// The readiness as figures. docs/metrics.md lists them.
+pub struct ReadinessMetrics {
+    parts: Family<PartLabels, Gauge>,
+}
+
+impl ReadinessMetrics {
+    /// Makes the figures and registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let parts = Family::<PartLabels, Gauge>::default();
+        drop(parts.get_or_create(&PartLabels { part: CATALOG }));
+        registry.register(
+            "tipstaff_part_ready",
+            "Whether a part that the process needs is as it should be",
+            parts.clone(),
+        );
+        Self { parts }
+    }
+
+    fn show(&self, parts: &BTreeMap<&'static str, Option<String>>) {
+        for (&part, problem) in parts {
+            self.parts.get_or_create(&PartLabels { part }).set(problem.is_none().into());
+        }
     }
 }
 
@@ -55,6 +92,7 @@ pub struct HealthServer {
 
 struct ServerState {
     registry: Registry,
+    readiness: ReadinessMetrics,
     catalog: Catalog,
     check: Check,
 }
@@ -75,7 +113,7 @@ impl HealthServer {
     /// When the address is taken or not this machine's.
     pub async fn bind(
         address: SocketAddr,
-        registry: Registry,
+        mut registry: Registry,
         catalog: Catalog,
         check: Check,
     ) -> Result<Self, HealthServerError> {
@@ -83,7 +121,8 @@ impl HealthServer {
             TcpListener::bind(address).await.map_err(|source| HealthServerError { address, source })?;
         let address = listener.local_addr().map_err(|source| HealthServerError { address, source })?;
         info!(%address, "serving probes and metrics");
-        Ok(Self { listener, state: Arc::new(ServerState { registry, catalog, check }) })
+        let readiness = ReadinessMetrics::register(&mut registry);
+        Ok(Self { listener, state: Arc::new(ServerState { registry, readiness, catalog, check }) })
     }
 
     /// Serves until `shutdown`.
@@ -109,25 +148,33 @@ impl HealthServer {
     }
 }
 
+impl ServerState {
+    /// What is wrong with each part, now.
+    async fn parts(&self) -> BTreeMap<&'static str, Option<String>> {
+        let problem = match tokio::time::timeout(ANSWER_WITHIN, self.catalog.ping()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(events::error_chain(&error)),
+            Err(_) => Some("it does not answer".to_owned()),
+        };
+        let mut parts = self.check.parts().clone();
+        parts.insert(CATALOG, problem);
+        parts
+    }
+}
+
 async fn ready(State(state): State<Arc<ServerState>>) -> (StatusCode, String) {
-    let mut problems = state.check.problems().clone();
-    match tokio::time::timeout(ANSWER_WITHIN, state.catalog.ping()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            problems.insert("catalog", events::error_chain(&error));
-        }
-        Err(_) => {
-            problems.insert("catalog", "it does not answer".to_owned());
-        }
-    }
+    let parts = state.parts().await;
+    let problems: String =
+        parts.iter().filter_map(|(part, problem)| Some(format!("{part}: {}\n", problem.as_ref()?))).collect();
     if problems.is_empty() {
-        return (StatusCode::OK, "ok\n".to_owned());
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, problems)
     }
-    let lines = problems.iter().map(|(part, problem)| format!("{part}: {problem}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, lines)
 }
 
 async fn metrics(State(state): State<Arc<ServerState>>) -> impl IntoResponse {
+    state.readiness.show(&state.parts().await);
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &state.registry) {
         Ok(()) => {

@@ -8,6 +8,6 @@ mod signals;
 
 pub use arguments::{DatabaseArguments, KafkaArguments};
 pub use bus_watch::watch_bus;
-pub use health::{Check, HealthServer, HealthServerError};
+pub use health::{Check, HealthServer, HealthServerError, ReadinessMetrics};
 pub use logging::{LogFormat, init_logging};
 pub use signals::shutdown_on_signal;

@@ -41,6 +41,8 @@ pub enum Artifact {
     RobfigCron,
     /// A program that reads a configuration of kind as kind does.
     KindConfig,
+    /// The tool that checks and tests Prometheus' rules.
+    Promtool,
 }
 
 /// How one artifact is built.
@@ -137,6 +139,14 @@ fn recipe(artifact: Artifact) -> Recipe {
             let program = Some(include_str!("../build/kind-config/main.go"));
             go("kind-config", "0.33.0", 10, Module { program, ..module!("kind-config") }, ".", &[])
         }
+        Artifact::Promtool => go(
+            "promtool",
+            "0.313.5",
+            300,
+            module!("promtool"),
+            "github.com/prometheus/prometheus/cmd/promtool",
+            &[],
+        ),
         Artifact::Kafka => Recipe {
             name: "kafka",
             version: "4.3.1",

@@ -97,7 +97,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode, StackError> {
             let artifacts = match artifacts.is_empty() {
                 // What no part needs, but a test.
                 true => {
-                    let others = vec![Artifact::Helm, Artifact::RobfigCron, Artifact::KindConfig];
+                    let others =
+                        vec![Artifact::Helm, Artifact::RobfigCron, Artifact::KindConfig, Artifact::Promtool];
                     [stack::needed(&Part::ALL), others].concat()
                 }
                 false => artifacts,
