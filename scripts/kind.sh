@@ -3,12 +3,11 @@
 #
 #     scripts/kind.sh up|down
 #
-# TIPSTAFF_IMAGE names the image, which Docker has or can pull; by default it is this release's.
+# TIPSTAFF_IMAGE names the image, which Docker has or can pull; without it, the one of this checkout is built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-version=$(sed -n 's/^appVersion: //p' charts/tipstaff/Chart.yaml)
-image=${TIPSTAFF_IMAGE:-ghcr.io/tipstaff/tipstaff:$version}
+image=${TIPSTAFF_IMAGE:-ghcr.io/tipstaff/tipstaff:dev}
 cluster=$(sed -n 's/^name: //p' kind-config.yaml)
 namespace=tipstaff
 example=examples/public.yaml
@@ -27,10 +26,11 @@ helm() { command helm --kube-context "kind-$cluster" --namespace "$namespace" "$
 
 up() {
     require docker kind kubectl helm
-    docker image inspect "$image" >/dev/null 2>&1 || docker pull "$image" || {
-        say "Docker has no image $image: build it, or name another with TIPSTAFF_IMAGE"
-        exit 1
-    }
+    if [ -z "${TIPSTAFF_IMAGE:-}" ]; then
+        IMAGE="$image" scripts/image.sh
+    else
+        docker image inspect "$image" >/dev/null 2>&1 || docker pull "$image"
+    fi
     kind get clusters 2>/dev/null | grep -qx "$cluster" || kind create cluster --config kind-config.yaml --wait 2m
     kind load docker-image "$image" --name "$cluster"
 
