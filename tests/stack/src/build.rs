@@ -25,12 +25,14 @@ pub enum Artifact {
     KubeControllerManager,
     /// The command line client of Kubernetes.
     Kubectl,
-    /// The scheduler of pods to nodes; no part starts it yet.
+    /// The scheduler of pods to nodes.
     KubeScheduler,
-    /// The agent of a node; no part starts it yet.
+    /// The agent of a node.
     Kubelet,
-    /// The service proxy of a node; no part starts it yet.
+    /// The service proxy of a node.
     KubeProxy,
+    /// The name server of a cluster.
+    Coredns,
     /// The object store.
     Minio,
     /// The broker and its console tools: a folder of jars.
@@ -39,6 +41,10 @@ pub enum Artifact {
     Helm,
     /// A program that answers with the due times of robfig/cron, the cron library of Kubernetes.
     RobfigCron,
+    /// The first process of nodes and of pods.
+    Pause,
+    /// A program for a pod, which says what it can reach from there.
+    Probe,
 }
 
 /// How one artifact is built.
@@ -101,6 +107,9 @@ fn recipe(artifact: Artifact) -> Recipe {
     let kubernetes = |name, seconds, package| {
         go(name, KUBERNETES_VERSION, seconds, KUBERNETES, package, KUBERNETES_VARIABLES)
     };
+    // A program of our own that requires nothing else.
+    let own =
+        |name, module, program| go(name, "1", 10, Module { program: Some(program), ..module }, ".", &[]);
     match artifact {
         Artifact::Etcd => go("etcd", "3.7.3", 60, module!("etcd"), "go.etcd.io/etcd/server/v3", &[]),
         Artifact::KubeApiserver => kubernetes("kube-apiserver", 270, "k8s.io/kubernetes/cmd/kube-apiserver"),
@@ -130,6 +139,12 @@ fn recipe(artifact: Artifact) -> Recipe {
         Artifact::RobfigCron => {
             let program = Some(include_str!("../build/robfig-cron/main.go"));
             go("robfig-cron", "3.0.1", 10, Module { program, ..module!("robfig-cron") }, ".", &[])
+        }
+        Artifact::Pause => own("pause", module!("pause"), include_str!("../build/pause/main.go")),
+        Artifact::Probe => own("probe", module!("probe"), include_str!("../build/probe/main.go")),
+        Artifact::Coredns => {
+            let program = Some(include_str!("../build/coredns/main.go"));
+            go("coredns", "1.15.0", 60, Module { program, ..module!("coredns") }, ".", &[])
         }
         Artifact::Kafka => Recipe {
             name: "kafka",
@@ -331,6 +346,9 @@ mod tests {
         for artifact in Artifact::value_variants() {
             let Recipe { name, version, method, .. } = recipe(*artifact);
             match method {
+                Method::Go { module, .. } if module.checksums.is_empty() => {
+                    assert!(!module.requirements.contains("require"), "{name} requires what is not checked");
+                }
                 Method::Go { module, package, .. } => {
                     let tool = module
                         .requirements
@@ -343,7 +361,7 @@ mod tests {
                         let mut words = line.trim().trim_start_matches("require ").split(' ');
                         words.next().is_some_and(|required| match module.program {
                             None => package.starts_with(required),
-                            Some(program) => program.contains(&format!("\"{required}\"")),
+                            Some(program) => program.contains(&format!("\"{required}")),
                         }) && words.next().is_some_and(|required| {
                             required == format!("v{version}")
                                 || required.starts_with(&format!("v0.0.0-{pinned}"))

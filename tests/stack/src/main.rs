@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, ValueEnum as _};
+use clap::{Parser, Subcommand};
 use stack::{Artifact, Part, STATE_VARIABLE, Stack, StackError, quote};
 
 /// Builds and runs the real parts that tests work with, on loopback.
@@ -29,9 +29,12 @@ struct Arguments {
 enum Command {
     /// Build what is missing, start the parts and wait until they are ready; leaves a stack that is up as it is.
     Up {
-        /// Which parts, with what they need; all if none is named.
+        /// Which parts, with what they need; all but a node's if none is named.
         #[arg(long, value_delimiter = ',')]
         parts: Vec<Part>,
+        /// A node too, on which pods run. It needs Linux and root.
+        #[arg(long)]
+        node: bool,
         /// Print what `env` prints. If the start fails, prints `false`, so that `eval` fails too.
         #[arg(long)]
         print_env: bool,
@@ -82,8 +85,8 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<ExitCode, StackError> {
     let (name, state) = which(arguments.name, arguments.state)?;
     match arguments.command {
-        Command::Up { parts, print_env } => {
-            up(&name, &state, &parts).await?;
+        Command::Up { parts, node, print_env } => {
+            up(&name, &state, &parts_to_start(parts, node)).await?;
             if print_env {
                 print_environment(&state)?;
             } else {
@@ -96,7 +99,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, StackError> {
         Command::Build { artifacts } => {
             let artifacts = match artifacts.is_empty() {
                 // What no part needs, but a test.
-                true => [stack::needed(&Part::ALL), vec![Artifact::RobfigCron]].concat(),
+                true => [stack::needed(&Part::SERVERS), vec![Artifact::RobfigCron]].concat(),
                 false => artifacts,
             };
             stack::build(&artifacts).await?;
@@ -131,11 +134,18 @@ fn name_of_current_folder() -> String {
     format!("{last}-{:08x}", hasher.finish() & 0xffff_ffff)
 }
 
-async fn up(name: &str, state: &Path, parts: &[Part]) -> Result<(), StackError> {
-    let parts = match parts {
-        [] => Part::value_variants(),
-        parts => parts,
+fn parts_to_start(named: Vec<Part>, node: bool) -> Vec<Part> {
+    let mut parts = match named.is_empty() {
+        true => Part::SERVERS.to_vec(),
+        false => named,
     };
+    if node {
+        parts.extend(Part::NODE);
+    }
+    parts
+}
+
+async fn up(name: &str, state: &Path, parts: &[Part]) -> Result<(), StackError> {
     if let Ok(running) = Stack::open(state)
         && has_ready(&running, parts).await
     {
@@ -178,9 +188,9 @@ async fn status(state: &Path) -> Result<ExitCode, StackError> {
         }
         let process = process.map_or("-".to_owned(), |process| process.to_string());
         println!(
-            "{:<24} {condition:<10} 127.0.0.1:{:<6} process {process:<8} {}",
+            "{:<24} {condition:<10} {:<21} process {process:<8} {}",
             service.part(),
-            service.port(),
+            service.address().to_string(),
             service.log_path().display(),
         );
     }

@@ -3,15 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
+    net::{Ipv4Addr, SocketAddrV4},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use crate::{
-    Part, S3, Service, StackError, build, cache,
+    Image, Part, S3, Service, StackError,
+    build::{self, Artifact},
+    cache,
     certificates::Certificates,
-    files, part,
+    files,
+    image::Runtime,
+    network::Network,
+    part,
     parts::{self, ControlPlane, Place},
     progress::say,
     service,
@@ -60,12 +66,12 @@ impl Stack {
         stack.start_parts(parts, options, None).await
     }
 
-    /// Starts every part. See [`Stack::start`].
+    /// Starts all of [`Part::SERVERS`]. See [`Stack::start`].
     ///
     /// # Errors
     /// As [`Stack::start`].
     pub async fn all() -> Result<Stack, StackError> {
-        Stack::start(&Part::ALL, StackOptions::default()).await
+        Stack::start(&Part::SERVERS, StackOptions::default()).await
     }
 
     /// Attaches to the running stack whose state file the variable `TIPSTAFF_STACK` names. Many tests may do so at once:
@@ -188,6 +194,7 @@ impl Stack {
             data: new_data_folder(&name)?,
             name,
             folder,
+            node: None,
             s3: None,
             postgres: None,
             plans: Vec::new(),
@@ -202,20 +209,28 @@ impl Stack {
         options: StackOptions,
         state_file: Option<&Path>,
     ) -> Result<Stack, StackError> {
-        build::build(&part::needed(wanted)).await?;
+        let needed = part::needed(wanted);
         let wanted: BTreeSet<_> = Part::with_needs(wanted).into_iter().collect();
+        if wanted.contains(&Part::Node) {
+            parts::can_run_node()?;
+        }
+        build::build(&needed).await?;
         let place = Place {
+            folder: self.state.folder.clone(),
             data: self.state.data.clone(),
+            address: Ipv4Addr::LOCALHOST,
+            node: None,
             dies_with_owner: self.is_owner,
             arguments: options.arguments,
         };
-        let start = Start { folder: &self.state.folder, place: &place, started: Mutex::default() };
-        let (kubernetes, kafka, postgres, minio) = tokio::join!(
-            start.kubernetes(&wanted),
-            start.kafka(&wanted),
-            start.postgres(&wanted),
-            start.minio(&wanted),
-        );
+        let mut start = Start { place, wanted, started: Mutex::default() };
+        // The node comes first: with it comes the address that the others listen on.
+        if let Err(error) = start.node().await {
+            return Err(self.give_up(error).await);
+        }
+        self.state.node = start.place.node;
+        let (kubernetes, kafka, postgres, minio) =
+            tokio::join!(start.kubernetes(), start.kafka(), start.postgres(), start.minio());
         self.services = start.started.into_inner().unwrap_or_else(PoisonError::into_inner);
         // All are waited for above, so that on an error every part that runs is known and is ended.
         let access = kubernetes.and(kafka).and_then(|()| Ok((postgres?, minio?)));
@@ -251,45 +266,102 @@ impl Stack {
 }
 
 /// A stack's parts as they are started.
-struct Start<'a> {
-    folder: &'a Path,
-    place: &'a Place,
+struct Start {
+    place: Place,
+    wanted: BTreeSet<Part>,
     started: Mutex<BTreeMap<Part, Service>>,
 }
 
-impl Start<'_> {
-    /// etcd, the API server, the controllers: each needs the one before.
-    async fn kubernetes(&self, wanted: &BTreeSet<Part>) -> Result<(), StackError> {
-        if !wanted.contains(&Part::Etcd) {
+impl Start {
+    async fn node(&mut self) -> Result<(), StackError> {
+        if !self.wanted.contains(&Part::Node) {
             return Ok(());
         }
-        let etcd = self.create(async || parts::etcd(self.place).await).await?;
-        if !wanted.contains(&Part::KubeApiserver) {
-            return Ok(());
-        }
-        let plane = ControlPlane { certificates: Certificates::create(self.folder.join("kubernetes"))? };
-        let apiserver = self.create(async || parts::apiserver(self.place, &plane, etcd).await).await?;
-        if wanted.contains(&Part::KubeControllerManager) {
-            self.create(async || parts::controller_manager(self.place, &plane, apiserver).await).await?;
-        }
+        // Every attempt chooses another network: the last one counts.
+        let network = Mutex::new(None);
+        self.create(async || {
+            let (plan, chosen) = parts::node(&self.place).await?;
+            *network.lock().unwrap_or_else(PoisonError::into_inner) = Some(chosen);
+            Ok(plan)
+        })
+        .await?;
+        self.place.node = network.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.place.address = self.place.node.map_or(self.place.address, Network::host);
         Ok(())
     }
 
-    async fn kafka(&self, wanted: &BTreeSet<Part>) -> Result<(), StackError> {
-        if wanted.contains(&Part::Kafka) {
-            self.create(async || parts::kafka(self.place).await).await?;
-        }
-        Ok(())
+    /// etcd, the API server, what speaks to it alone, and what runs on the node: each needs the one before.
+    async fn kubernetes(&self) -> Result<(), StackError> {
+        let (plane, containerd) = tokio::join!(self.control_plane(), self.containerd());
+        let plane = plane?;
+        containerd?;
+        let Some((plane, apiserver)) = plane else {
+            return Ok(());
+        };
+        // kube-proxy waits for the node that the kubelet makes known.
+        let (kubelet, proxy, names) = tokio::join!(
+            self.create_wanted(Part::Kubelet, async || parts::kubelet(&self.place, &plane, apiserver).await),
+            self.create_wanted(Part::KubeProxy, async || {
+                parts::kube_proxy(&self.place, &plane, apiserver).await
+            }),
+            self.create_wanted(Part::Coredns, async || parts::coredns(&self.place, &plane, apiserver).await),
+        );
+        kubelet.and(proxy).and(names)
     }
 
-    async fn postgres(&self, wanted: &BTreeSet<Part>) -> Result<Option<PostgresAccess>, StackError> {
-        if !wanted.contains(&Part::Postgres) {
+    async fn control_plane(&self) -> Result<Option<(ControlPlane, SocketAddrV4)>, StackError> {
+        if !self.wanted.contains(&Part::Etcd) {
+            return Ok(None);
+        }
+        let etcd = self.create(async || parts::etcd(&self.place).await).await?;
+        if !self.wanted.contains(&Part::KubeApiserver) {
+            return Ok(None);
+        }
+        let certificates = Certificates::create(self.place.folder.join("kubernetes"), self.place.address)?;
+        let plane = ControlPlane { certificates };
+        let apiserver = self.create(async || parts::apiserver(&self.place, &plane, etcd).await).await?;
+        let (controllers, scheduler) = tokio::join!(
+            self.create_wanted(Part::KubeControllerManager, async || {
+                parts::controller_manager(&self.place, &plane, apiserver).await
+            }),
+            self.create_wanted(Part::KubeScheduler, async || {
+                parts::scheduler(&self.place, &plane, apiserver).await
+            }),
+        );
+        controllers.and(scheduler)?;
+        Ok(Some((plane, apiserver)))
+    }
+
+    async fn containerd(&self) -> Result<(), StackError> {
+        if !self.wanted.contains(&Part::Containerd) {
+            return Ok(());
+        }
+        self.create(async || parts::containerd(&self.place).await).await?;
+        let runtime = Runtime::of(&self.place.folder, &self.place.data);
+        let pause = Artifact::Pause.path()?;
+        runtime
+            .import(&Image {
+                name: parts::PAUSE_IMAGE,
+                files: pause.parent().unwrap_or(&pause),
+                entrypoint: &["/pause"],
+                environment: &[],
+                user: "65535:65535",
+            })
+            .await
+    }
+
+    async fn kafka(&self) -> Result<(), StackError> {
+        self.create_wanted(Part::Kafka, async || parts::kafka(&self.place).await).await
+    }
+
+    async fn postgres(&self) -> Result<Option<PostgresAccess>, StackError> {
+        if !self.wanted.contains(&Part::Postgres) {
             return Ok(None);
         }
         // Every attempt prepares the server anew, with a password of its own: the last one counts.
         let access = Mutex::new(None);
         self.create(async || {
-            let (plan, user) = parts::postgres(self.place).await?;
+            let (plan, user) = parts::postgres(&self.place).await?;
             *access.lock().unwrap_or_else(PoisonError::into_inner) = Some(user);
             Ok(plan)
         })
@@ -297,8 +369,8 @@ impl Start<'_> {
         Ok(access.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn minio(&self, wanted: &BTreeSet<Part>) -> Result<Option<S3>, StackError> {
-        if !wanted.contains(&Part::Minio) {
+    async fn minio(&self) -> Result<Option<S3>, StackError> {
+        if !self.wanted.contains(&Part::Minio) {
             return Ok(None);
         }
         let mut s3 = S3 {
@@ -308,19 +380,30 @@ impl Start<'_> {
             access_key: random_name(),
             secret_key: format!("{}{}", random_name(), random_name()),
         };
-        let port = self.create(async || parts::minio(self.place, &s3).await).await?;
-        s3.endpoint = format!("http://127.0.0.1:{port}");
+        let address = self.create(async || parts::minio(&self.place, &s3).await).await?;
+        s3.endpoint = format!("http://{address}");
         Ok(Some(s3))
+    }
+
+    async fn create_wanted(
+        &self,
+        part: Part,
+        plan: impl AsyncFn() -> Result<service::Plan, StackError>,
+    ) -> Result<(), StackError> {
+        if self.wanted.contains(&part) {
+            self.create(plan).await?;
+        }
+        Ok(())
     }
 
     async fn create(
         &self,
         plan: impl AsyncFn() -> Result<service::Plan, StackError>,
-    ) -> Result<u16, StackError> {
-        let service = Service::create(self.folder, plan).await?;
-        let port = service.port();
+    ) -> Result<SocketAddrV4, StackError> {
+        let service = Service::create(&self.place.folder, plan).await?;
+        let address = service.address();
         self.started.lock().unwrap_or_else(PoisonError::into_inner).insert(service.part(), service);
-        Ok(port)
+        Ok(address)
     }
 }
 
@@ -333,7 +416,7 @@ impl Drop for Stack {
             service.kill_blocking();
         }
         // Parts of a start that was given up half-way are not among the services yet.
-        service::signal_kill(&self.state.folder);
+        service::kill_all_blocking(&self.state.folder);
         if std::thread::panicking() || std::env::var_os(KEEP_VARIABLE).is_some() {
             let (folder, data) = (self.state.folder.display(), self.state.data.display());
             say(&format!("kept: data in {data}, logs and keys in {folder}"));
