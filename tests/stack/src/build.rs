@@ -144,7 +144,7 @@ fn recipe(artifact: Artifact) -> Recipe {
         Artifact::Probe => own("probe", module!("probe"), include_str!("../build/probe/main.go")),
         Artifact::Coredns => {
             let program = Some(include_str!("../build/coredns/main.go"));
-            go("coredns", "1.15.0", 60, Module { program, ..module!("coredns") }, ".", &[])
+            go("coredns", "1.15.0", 120, Module { program, ..module!("coredns") }, ".", &[])
         }
         Artifact::Kafka => Recipe {
             name: "kafka",

@@ -25,7 +25,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 pub struct Image<'a> {
     /// Its name, as pods say it: `tipstaff.test/worker:1`. Such pods need `imagePullPolicy: Never` or `IfNotPresent`.
     pub name: &'a str,
-    /// What it holds: a folder, or a tar file. All files in it become root's.
+    /// What it holds: a folder, whose files become root's, or a tar file.
     pub files: &'a Path,
     /// The program and its first arguments.
     pub entrypoint: &'a [&'a str],

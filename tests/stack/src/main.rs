@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use stack::{Artifact, Part, STATE_VARIABLE, Stack, StackError, quote};
+use stack::{Artifact, Image, Part, STATE_VARIABLE, Stack, StackError, quote};
 
 /// Builds and runs the real parts that tests work with, on loopback.
 #[derive(Parser)]
@@ -53,6 +53,22 @@ enum Command {
     Build {
         /// What to build; by default all that `up` and tests need.
         artifacts: Vec<Artifact>,
+    },
+    /// Make an image that pods on the node can be made of.
+    LoadImage {
+        /// Its name, as pods say it.
+        image: String,
+        /// What it holds: a folder, or a tar file.
+        files: PathBuf,
+        /// The program; given again, its first arguments.
+        #[arg(long, required = true)]
+        entrypoint: Vec<String>,
+        /// A variable, as NAME=value; may be given several times.
+        #[arg(long)]
+        env: Vec<String>,
+        /// The user and group ids to run under. Default: root.
+        #[arg(long, default_value = "")]
+        user: String,
     },
     /// Kill a part as a crash would.
     Kill {
@@ -99,10 +115,20 @@ async fn run(arguments: Arguments) -> Result<ExitCode, StackError> {
         Command::Build { artifacts } => {
             let artifacts = match artifacts.is_empty() {
                 // What no part needs, but a test.
-                true => [stack::needed(&Part::SERVERS), vec![Artifact::RobfigCron]].concat(),
+                true => [stack::needed(&Part::ALL), vec![Artifact::RobfigCron, Artifact::Probe]].concat(),
                 false => artifacts,
             };
             stack::build(&artifacts).await?;
+        }
+        Command::LoadImage { image, files, entrypoint, env, user } => {
+            let image = Image {
+                name: &image,
+                files: &files,
+                entrypoint: &entrypoint.iter().map(String::as_str).collect::<Vec<_>>(),
+                environment: &env.iter().map(String::as_str).collect::<Vec<_>>(),
+                user: &user,
+            };
+            Stack::open(&state)?.load_image(&image).await?;
         }
         Command::Kill { part } => Stack::open(&state)?.service(part)?.kill().await?,
         Command::Restart { part } => Stack::open(&state)?.service(part)?.restart().await?,

@@ -3,8 +3,8 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -106,8 +106,7 @@ async fn use_node(stack: &Stack) {
         assert!(said.contains(line), "{line}: {said}");
     }
 
-    let through_port_forward = forwarded(stack).await;
-    assert!(through_port_forward.ends_with("served from a pod\n"), "{through_port_forward}");
+    assert_eq!(forwarded(stack), "served from a pod\n");
     let get = ["exec", "probe", "--namespace", NAMESPACE, "--", "/probe", "get", "http://probe"];
     assert_eq!(stack.kubectl(&get, "").await.unwrap(), "served from a pod\n");
 
@@ -158,7 +157,7 @@ fn server_that_says(stack: &Stack, line: &'static str) -> String {
 }
 
 /// What the pod serves, asked for on a port of this machine.
-async fn forwarded(stack: &Stack) -> String {
+fn forwarded(stack: &Stack) -> String {
     let mut forward = Command::new(stack.kubectl_path().unwrap())
         .arg(format!("--kubeconfig={}", stack.kubeconfig_path().unwrap().display()))
         .args(["port-forward", "pod/probe", ":8080", "--address=127.0.0.1", "--namespace", NAMESPACE])
@@ -169,13 +168,11 @@ async fn forwarded(stack: &Stack) -> String {
     let mut said = String::new();
     BufReader::new(forward.stdout.take().unwrap()).read_line(&mut said).unwrap();
     let address = said.split(' ').nth(2).unwrap();
-    let mut connection = TcpStream::connect(address).unwrap();
-    write!(connection, "GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
+    let url = format!("http://{address}/");
+    let answer = Command::new("curl").args(["--silent", "--max-time", "30", &url]).output().unwrap();
     forward.kill().unwrap();
     forward.wait().unwrap();
-    answer
+    String::from_utf8(answer.stdout).unwrap()
 }
 
 /// The servers of the stack listen where pods reach them; each is asked in its own protocol, over that address.
