@@ -14,7 +14,7 @@ use crate::build::Artifact;
 #[non_exhaustive]
 pub enum Part {
     /// The machine that pods run on: namespaces of its own for processes, mounts and the network. To kill it is to cut
-    /// its power: all that runs on it ends too.
+    /// its power: all that runs on it ends too, and is to be started again after it, containerd first.
     Node,
     /// The Kubernetes API server's database.
     Etcd,

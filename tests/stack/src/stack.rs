@@ -418,6 +418,8 @@ impl Drop for Stack {
         // Parts of a start that was given up half-way are not among the services yet.
         service::kill_all_blocking(&self.state.folder);
         if std::thread::panicking() || std::env::var_os(KEEP_VARIABLE).is_some() {
+            // Groups without processes tell nothing. What cannot be removed now goes when the data is tidied away.
+            let _ = self.state.remove_control_groups();
             let (folder, data) = (self.state.folder.display(), self.state.data.display());
             say(&format!("kept: data in {data}, logs and keys in {folder}"));
             return;

@@ -47,11 +47,16 @@ impl State {
 
     /// Removes what the parts wrote, and the control groups that pods leave.
     pub(crate) fn remove_data(&self) -> Result<(), StackError> {
-        // A start that was given up may have made a node before it was written here.
-        if self.data.join(Part::Node.name()).exists() {
-            cgroups::remove(&cgroups::name(&self.data))?;
-        }
+        self.remove_control_groups()?;
         files::remove_folder(&self.data)
+    }
+
+    pub(crate) fn remove_control_groups(&self) -> Result<(), StackError> {
+        // A start that was given up may have made a node before it was written here.
+        match self.data.join(Part::Node.name()).exists() {
+            true => cgroups::remove(&cgroups::name(&self.data)),
+            false => Ok(()),
+        }
     }
 
     /// Removes the stack's data, keys and scripts, and the logs unless they are to be kept.
