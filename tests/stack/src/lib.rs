@@ -82,6 +82,7 @@ mod process;
 mod progress;
 mod service;
 mod stack;
+mod start;
 mod state;
 
 pub use access::{S3, quote};

@@ -3,25 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::Ipv4Addr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
 use crate::{
-    Image, Part, S3, Service, StackError,
-    build::{self, Artifact},
-    cache,
-    certificates::Certificates,
-    files,
-    image::Runtime,
-    network::Network,
-    part,
-    parts::{self, ControlPlane, Place},
+    Part, Service, StackError, build, cache, files, part,
+    parts::{self, Place},
     progress::say,
-    service,
-    state::{self, PostgresAccess, State},
+    service, start,
+    state::{self, State},
 };
 
 /// Names the state file of a running stack, for programs that attach to it.
@@ -223,18 +215,10 @@ impl Stack {
             dies_with_owner: self.is_owner,
             arguments: options.arguments,
         };
-        let mut start = Start { place, wanted, started: Mutex::default() };
-        // The node comes first: with it comes the address that the others listen on.
-        if let Err(error) = start.node().await {
-            return Err(self.give_up(error).await);
-        }
-        self.state.node = start.place.node;
-        let (kubernetes, kafka, postgres, minio) =
-            tokio::join!(start.kubernetes(), start.kafka(), start.postgres(), start.minio());
-        self.services = start.started.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // All are waited for above, so that on an error every part that runs is known and is ended.
-        let access = kubernetes.and(kafka).and_then(|()| Ok((postgres?, minio?)));
-        (self.state.postgres, self.state.s3) = match access {
+        let started = start::start(place, wanted).await;
+        self.services = started.services;
+        self.state.node = started.node;
+        (self.state.postgres, self.state.s3) = match started.access {
             Ok(access) => access,
             Err(error) => return Err(self.give_up(error).await),
         };
@@ -262,148 +246,6 @@ impl Stack {
             let _ = service.kill().await;
         }
         error
-    }
-}
-
-/// A stack's parts as they are started.
-struct Start {
-    place: Place,
-    wanted: BTreeSet<Part>,
-    started: Mutex<BTreeMap<Part, Service>>,
-}
-
-impl Start {
-    async fn node(&mut self) -> Result<(), StackError> {
-        if !self.wanted.contains(&Part::Node) {
-            return Ok(());
-        }
-        // Every attempt chooses another network: the last one counts.
-        let network = Mutex::new(None);
-        self.create(async || {
-            let (plan, chosen) = parts::node(&self.place).await?;
-            *network.lock().unwrap_or_else(PoisonError::into_inner) = Some(chosen);
-            Ok(plan)
-        })
-        .await?;
-        self.place.node = network.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.place.address = self.place.node.map_or(self.place.address, Network::host);
-        Ok(())
-    }
-
-    /// etcd, the API server, what speaks to it alone, and what runs on the node: each needs the one before.
-    async fn kubernetes(&self) -> Result<(), StackError> {
-        let (plane, containerd) = tokio::join!(self.control_plane(), self.containerd());
-        let plane = plane?;
-        containerd?;
-        let Some((plane, apiserver)) = plane else {
-            return Ok(());
-        };
-        // kube-proxy waits for the node that the kubelet makes known.
-        let (kubelet, proxy, names) = tokio::join!(
-            self.create_wanted(Part::Kubelet, async || parts::kubelet(&self.place, &plane, apiserver).await),
-            self.create_wanted(Part::KubeProxy, async || {
-                parts::kube_proxy(&self.place, &plane, apiserver).await
-            }),
-            self.create_wanted(Part::Coredns, async || parts::coredns(&self.place, &plane, apiserver).await),
-        );
-        kubelet.and(proxy).and(names)
-    }
-
-    async fn control_plane(&self) -> Result<Option<(ControlPlane, SocketAddrV4)>, StackError> {
-        if !self.wanted.contains(&Part::Etcd) {
-            return Ok(None);
-        }
-        let etcd = self.create(async || parts::etcd(&self.place).await).await?;
-        if !self.wanted.contains(&Part::KubeApiserver) {
-            return Ok(None);
-        }
-        let certificates = Certificates::create(self.place.folder.join("kubernetes"), self.place.address)?;
-        let plane = ControlPlane { certificates };
-        let apiserver = self.create(async || parts::apiserver(&self.place, &plane, etcd).await).await?;
-        let (controllers, scheduler) = tokio::join!(
-            self.create_wanted(Part::KubeControllerManager, async || {
-                parts::controller_manager(&self.place, &plane, apiserver).await
-            }),
-            self.create_wanted(Part::KubeScheduler, async || {
-                parts::scheduler(&self.place, &plane, apiserver).await
-            }),
-        );
-        controllers.and(scheduler)?;
-        Ok(Some((plane, apiserver)))
-    }
-
-    async fn containerd(&self) -> Result<(), StackError> {
-        if !self.wanted.contains(&Part::Containerd) {
-            return Ok(());
-        }
-        self.create(async || parts::containerd(&self.place).await).await?;
-        let runtime = Runtime::of(&self.place.folder, &self.place.data);
-        let pause = Artifact::Pause.path()?;
-        runtime
-            .import(&Image {
-                name: parts::PAUSE_IMAGE,
-                files: pause.parent().unwrap_or(&pause),
-                entrypoint: &["/pause"],
-                environment: &[],
-                user: "65535:65535",
-            })
-            .await
-    }
-
-    async fn kafka(&self) -> Result<(), StackError> {
-        self.create_wanted(Part::Kafka, async || parts::kafka(&self.place).await).await
-    }
-
-    async fn postgres(&self) -> Result<Option<PostgresAccess>, StackError> {
-        if !self.wanted.contains(&Part::Postgres) {
-            return Ok(None);
-        }
-        // Every attempt prepares the server anew, with a password of its own: the last one counts.
-        let access = Mutex::new(None);
-        self.create(async || {
-            let (plan, user) = parts::postgres(&self.place).await?;
-            *access.lock().unwrap_or_else(PoisonError::into_inner) = Some(user);
-            Ok(plan)
-        })
-        .await?;
-        Ok(access.into_inner().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    async fn minio(&self) -> Result<Option<S3>, StackError> {
-        if !self.wanted.contains(&Part::Minio) {
-            return Ok(None);
-        }
-        let mut s3 = S3 {
-            endpoint: String::new(),
-            region: "us-east-1".to_owned(),
-            bucket: BUCKET.to_owned(),
-            access_key: random_name(),
-            secret_key: format!("{}{}", random_name(), random_name()),
-        };
-        let address = self.create(async || parts::minio(&self.place, &s3).await).await?;
-        s3.endpoint = format!("http://{address}");
-        Ok(Some(s3))
-    }
-
-    async fn create_wanted(
-        &self,
-        part: Part,
-        plan: impl AsyncFn() -> Result<service::Plan, StackError>,
-    ) -> Result<(), StackError> {
-        if self.wanted.contains(&part) {
-            self.create(plan).await?;
-        }
-        Ok(())
-    }
-
-    async fn create(
-        &self,
-        plan: impl AsyncFn() -> Result<service::Plan, StackError>,
-    ) -> Result<SocketAddrV4, StackError> {
-        let service = Service::create(&self.place.folder, plan).await?;
-        let address = service.address();
-        self.started.lock().unwrap_or_else(PoisonError::into_inner).insert(service.part(), service);
-        Ok(address)
     }
 }
 
@@ -454,7 +296,7 @@ fn new_data_folder(name: &str) -> Result<PathBuf, StackError> {
     Ok(folder.keep())
 }
 
-fn random_name() -> String {
+pub(crate) fn random_name() -> String {
     let mut name = uuid::Uuid::new_v4().simple().to_string();
     name.truncate(16);
     name

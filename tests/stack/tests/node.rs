@@ -38,11 +38,11 @@ const POD: &str = r#"{
     }
 }"#;
 
-/// A service in front of the pod.
+/// A service in front of the pod. Its name is not the pod's, which the pod itself takes for its own address.
 const SERVICE: &str = r#"{
     "apiVersion": "v1",
     "kind": "Service",
-    "metadata": { "name": "probe", "namespace": "restricted" },
+    "metadata": { "name": "front", "namespace": "restricted" },
     "spec": { "selector": { "app": "probe" }, "ports": [{ "port": 80, "targetPort": 8080 }] }
 }"#;
 
@@ -107,8 +107,7 @@ async fn use_node(stack: &Stack) {
     }
 
     assert_eq!(forwarded(stack), "served from a pod\n");
-    let get = ["exec", "probe", "--namespace", NAMESPACE, "--", "/probe", "get", "http://probe"];
-    assert_eq!(stack.kubectl(&get, "").await.unwrap(), "served from a pod\n");
+    assert_eq!(got_from_pod(stack, "http://front").await, "served from a pod\n");
 
     // The pod goes on while what runs it does not, and is known again afterwards.
     let before = started(stack).await;
@@ -144,6 +143,19 @@ async fn started(stack: &Stack) -> String {
     stack.kubectl(&["get", "pod/probe", "--namespace", NAMESPACE, &output], "").await.unwrap()
 }
 
+/// What the pod is served there. A service's address leads to pods only a while after they are ready.
+async fn got_from_pod(stack: &Stack, url: &str) -> String {
+    let get = ["exec", "probe", "--namespace", NAMESPACE, "--", "/probe", "get", url];
+    let start = Instant::now();
+    loop {
+        match stack.kubectl(&get, "").await {
+            Ok(body) => return body,
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(60), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// A server of this machine, where pods reach it, for as long as the test program runs.
 fn server_that_says(stack: &Stack, line: &'static str) -> String {
     let listener = TcpListener::bind((stack.node_host_address().unwrap(), 0)).unwrap();
@@ -164,9 +176,10 @@ fn forwarded(stack: &Stack) -> String {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // "Forwarding from 127.0.0.1:<port> -> 8080"
+    // "Forwarding from 127.0.0.1:<port> -> 8080". It says more later, and must find a reader then.
+    let mut output = BufReader::new(forward.stdout.take().unwrap());
     let mut said = String::new();
-    BufReader::new(forward.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    output.read_line(&mut said).unwrap();
     let address = said.split(' ').nth(2).unwrap();
     let url = format!("http://{address}/");
     let answer = Command::new("curl").args(["--silent", "--max-time", "30", &url]).output().unwrap();
@@ -183,8 +196,7 @@ async fn servers_are_reached_from_the_node(stack: &Stack) {
     }
     let store = stack.s3().unwrap().endpoint;
     let live = format!("{store}/minio/health/live");
-    let get = ["exec", "probe", "--namespace", NAMESPACE, "--", "/probe", "get", &live];
-    stack.kubectl(&get, "").await.unwrap();
+    assert_eq!(got_from_pod(stack, &live).await, "");
     assert_eq!(stack.psql("postgres", "select 1").await.unwrap(), "1");
     let topics = stack.kafka_tool("org.apache.kafka.tools.TopicCommand", &["--list"], "").await;
     assert_eq!(topics.unwrap().trim(), "");
