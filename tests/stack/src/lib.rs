@@ -42,7 +42,8 @@
 //!
 //! # Pods
 //!
-//! With [`Part::NODE`] a stack has a node: it needs Linux and root. The servers then listen where pods reach them.
+//! With [`Part::NODE`] a stack has a node: it needs Linux and root ([`can_run_node`]). The servers then listen where pods
+//! reach them, on [`Stack::node_host_address`].
 //!
 //! ```no_run
 //! # async fn test(program: &std::path::Path) -> Result<(), stack::StackError> {
@@ -91,5 +92,6 @@ pub use cache::CACHE_VARIABLE;
 pub use error::StackError;
 pub use image::Image;
 pub use part::{Part, needed};
+pub use parts::can_run_node;
 pub use service::Service;
 pub use stack::{BUCKET, DATABASE, KEEP_VARIABLE, STATE_VARIABLE, Stack, StackOptions};

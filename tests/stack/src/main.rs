@@ -114,8 +114,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, StackError> {
         Command::Env => print_environment(&state)?,
         Command::Build { artifacts } => {
             let artifacts = match artifacts.is_empty() {
-                // What no part needs, but a test.
-                true => [stack::needed(&Part::ALL), vec![Artifact::RobfigCron, Artifact::Probe]].concat(),
+                true => needed_here(),
                 false => artifacts,
             };
             stack::build(&artifacts).await?;
@@ -158,6 +157,17 @@ fn name_of_current_folder() -> String {
     let last = folder.file_name().unwrap_or_default().to_string_lossy();
     let last: String = last.chars().filter(|character| character.is_ascii_alphanumeric()).collect();
     format!("{last}-{:08x}", hasher.finish() & 0xffff_ffff)
+}
+
+/// What `up` and tests need on this machine.
+fn needed_here() -> Vec<Artifact> {
+    let parts = match stack::can_run_node() {
+        Ok(()) => Part::ALL.to_vec(),
+        Err(_) => Part::SERVERS.to_vec(),
+    };
+    // What no part needs, but a test.
+    let of_tests = vec![Artifact::RobfigCron, Artifact::Probe];
+    [stack::needed(&parts), of_tests].concat()
 }
 
 fn parts_to_start(named: Vec<Part>, node: bool) -> Vec<Part> {

@@ -17,7 +17,8 @@ pub(crate) use kafka::{TOOL_OPTIONS, class_path, java, kafka};
 pub(crate) use kubelet::{kube_proxy, kubelet};
 pub(crate) use kubernetes::{ControlPlane, apiserver, controller_manager, scheduler};
 pub(crate) use minio::minio;
-pub(crate) use node::{can_run as can_run_node, node};
+pub use node::can_run_node;
+pub(crate) use node::node;
 pub(crate) use postgres::{client_program, postgres};
 
 use std::{

@@ -17,8 +17,12 @@ const HEALTH_PORT: u16 = 10_000;
 /// What the node's programs are started with, and run themselves.
 const PROGRAMS: [&str; 8] = ["unshare", "nsenter", "mount", "ip", "iptables", "containerd", "ctr", "runc"];
 
-/// An error that says why, where no node can run.
-pub(crate) fn can_run() -> Result<(), StackError> {
+/// Whether a node can run here.
+///
+/// # Errors
+/// [`StackError::NoNode`], with the reason, where none can: another system than Linux, another user than root, or a
+/// program that is missing.
+pub fn can_run_node() -> Result<(), StackError> {
     let no_node = |reason: String| Err(StackError::NoNode { reason });
     if !cfg!(target_os = "linux") {
         return no_node("it is made of Linux's namespaces and control groups".to_owned());
