@@ -33,6 +33,11 @@ END
     if [ "$purpose" = test ]; then
         cat <<'END'
 setpriv util-linux
+ip iproute2
+iptables iptables
+containerd containerd
+runc runc
+cni containernetworking-plugins
 java default-jdk-headless
 mvn maven
 END
@@ -44,12 +49,19 @@ has() {
     certificates) [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/ssl/cert.pem ] ;;
     # Debian keeps the server's programs off PATH.
     postgres) command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ;;
-    # Others have no setpriv, and do without.
-    setpriv) [ "$(uname)" != Linux ] || command -v setpriv >/dev/null ;;
+    # Others have none of these, and do without: parts that die with their tests, and nodes.
+    setpriv | ip | iptables | containerd | runc) [ "$(uname)" != Linux ] || on_path_of_root "$1" ;;
+    # Where Debian puts the plugins, and where those who bring them along do.
+    cni) [ "$(uname)" != Linux ] || [ -x /usr/lib/cni/ptp ] || [ -x /opt/cni/bin/ptp ] ;;
     # macOS has a `java` that only says where to get one.
     java) [ -x "${JAVA_HOME:-/nonexistent}/bin/java" ] || java -version >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null ;;
     esac
+}
+
+# Other users' PATH may be without the folders of programs for administrators.
+on_path_of_root() {
+    (PATH=$PATH:/usr/sbin:/sbin && command -v "$1" >/dev/null)
 }
 
 missing_commands() {

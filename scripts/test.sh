@@ -8,6 +8,8 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${TIPSTAFF_STACK_CACHE:-$HOME/.cach
 cargo build --workspace --all-targets
 stack() { "$CARGO_TARGET_DIR/debug/stack" --name "test-$$" "$@"; }
 trap 'stack down >/dev/null' EXIT
+# Before the tests, which would wait for it, and be slowed down by it.
+stack build
 stack up
 eval "$(stack env)"
 cargo test --workspace

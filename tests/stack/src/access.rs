@@ -1,14 +1,16 @@
 //! The addresses of a stack's parts, and the programs that speak to them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Part, Stack, StackError,
+    Image, Part, Stack, StackError,
     build::{self, Artifact},
     certificates::Certificates,
     command, files,
+    image::Runtime,
+    network::Network,
     parts::{self, ControlPlane, TOOL_OPTIONS},
     stack::{DATABASE, STATE_VARIABLE},
     state::PostgresAccess,
@@ -66,7 +68,7 @@ impl Stack {
     /// # Errors
     /// When the stack has no API server, there are more than two groups, or the files cannot be written.
     pub fn kubeconfig_for(&self, user: &str, groups: &[&str]) -> Result<PathBuf, StackError> {
-        let apiserver = self.service(Part::KubeApiserver)?.port();
+        let apiserver = self.service(Part::KubeApiserver)?.address();
         let name = format!("user-{}", uuid::Uuid::new_v4().simple());
         self.certificates().write_kubeconfig(&name, apiserver, user, groups)
     }
@@ -76,8 +78,8 @@ impl Stack {
     /// # Errors
     /// When the stack has no API server.
     pub fn kubernetes_url(&self) -> Result<String, StackError> {
-        let port = self.service(Part::KubeApiserver)?.port();
-        Ok(format!("https://127.0.0.1:{port}"))
+        let address = self.service(Part::KubeApiserver)?.address();
+        Ok(format!("https://{address}"))
     }
 
     /// Kafka's bootstrap servers.
@@ -85,8 +87,7 @@ impl Stack {
     /// # Errors
     /// When the stack has no Kafka.
     pub fn kafka_brokers(&self) -> Result<String, StackError> {
-        let port = self.service(Part::Kafka)?.port();
-        Ok(format!("127.0.0.1:{port}"))
+        Ok(self.service(Part::Kafka)?.address().to_string())
     }
 
     /// The URL of a database, with the superuser's password in it.
@@ -94,9 +95,9 @@ impl Stack {
     /// # Errors
     /// When the stack has no PostgreSQL.
     pub fn postgres_url(&self, database: &str) -> Result<String, StackError> {
-        let port = self.service(Part::Postgres)?.port();
+        let address = self.service(Part::Postgres)?.address();
         let PostgresAccess { user, password } = self.postgres_access()?;
-        Ok(format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}?sslmode=disable"))
+        Ok(format!("postgres://{user}:{password}@{address}/{database}?sslmode=disable"))
     }
 
     /// The object store's address and keys.
@@ -166,6 +167,23 @@ impl Stack {
             ("HELM_DATA_HOME", folder.as_str()),
         ];
         command::run(&Artifact::Helm.path()?, arguments, &environment, input, TOOL_WITHIN).await
+    }
+
+    /// The address of this machine that pods reach. A test's own server that listens on it serves both.
+    ///
+    /// # Errors
+    /// When the stack has no node.
+    pub fn node_host_address(&self) -> Result<Ipv4Addr, StackError> {
+        self.state.node.map(Network::host).ok_or_else(|| self.without(Part::Node))
+    }
+
+    /// Makes an image that pods can be made of. One of the same name is replaced.
+    ///
+    /// # Errors
+    /// When the stack has no containerd, the files cannot be read, or the image cannot be imported.
+    pub async fn load_image(&self, image: &Image<'_>) -> Result<(), StackError> {
+        self.service(Part::Containerd)?;
+        Runtime::of(&self.state.folder, &self.state.data).import(image).await
     }
 
     /// Runs one of Kafka's command line tools by its class, such as `org.apache.kafka.tools.TopicCommand`, against this
@@ -246,11 +264,11 @@ impl Stack {
     }
 
     fn postgres_environment(&self, database: &str) -> Result<Vec<(&'static str, String)>, StackError> {
-        let port = self.service(Part::Postgres)?.port();
+        let address = self.service(Part::Postgres)?.address();
         let PostgresAccess { user, password } = self.postgres_access()?;
         Ok(vec![
-            ("PGHOST", "127.0.0.1".to_owned()),
-            ("PGPORT", port.to_string()),
+            ("PGHOST", address.ip().to_string()),
+            ("PGPORT", address.port().to_string()),
             ("PGUSER", user.clone()),
             ("PGPASSWORD", password.clone()),
             ("PGDATABASE", database.to_owned()),

@@ -25,12 +25,14 @@ pub enum Artifact {
     KubeControllerManager,
     /// The command line client of Kubernetes.
     Kubectl,
-    /// The scheduler of pods to nodes; no part starts it yet.
+    /// The scheduler of pods to nodes.
     KubeScheduler,
-    /// The agent of a node; no part starts it yet.
+    /// The agent of a node.
     Kubelet,
-    /// The service proxy of a node; no part starts it yet.
+    /// The service proxy of a node.
     KubeProxy,
+    /// The name server of a cluster.
+    Coredns,
     /// The object store.
     Minio,
     /// The broker and its console tools: a folder of jars.
@@ -43,6 +45,10 @@ pub enum Artifact {
     KindConfig,
     /// The tool that checks and tests Prometheus' rules.
     Promtool,
+    /// The first process of nodes and of pods.
+    Pause,
+    /// A program for a pod, which says what it can reach from there.
+    Probe,
 }
 
 /// How one artifact is built.
@@ -105,6 +111,9 @@ fn recipe(artifact: Artifact) -> Recipe {
     let kubernetes = |name, seconds, package| {
         go(name, KUBERNETES_VERSION, seconds, KUBERNETES, package, KUBERNETES_VARIABLES)
     };
+    // A program of our own that requires nothing else.
+    let own =
+        |name, module, program| go(name, "1", 10, Module { program: Some(program), ..module }, ".", &[]);
     match artifact {
         Artifact::Etcd => go("etcd", "3.7.3", 60, module!("etcd"), "go.etcd.io/etcd/server/v3", &[]),
         Artifact::KubeApiserver => kubernetes("kube-apiserver", 270, "k8s.io/kubernetes/cmd/kube-apiserver"),
@@ -147,6 +156,12 @@ fn recipe(artifact: Artifact) -> Recipe {
             "github.com/prometheus/prometheus/cmd/promtool",
             &[],
         ),
+        Artifact::Pause => own("pause", module!("pause"), include_str!("../build/pause/main.go")),
+        Artifact::Probe => own("probe", module!("probe"), include_str!("../build/probe/main.go")),
+        Artifact::Coredns => {
+            let program = Some(include_str!("../build/coredns/main.go"));
+            go("coredns", "1.15.0", 120, Module { program, ..module!("coredns") }, ".", &[])
+        }
         Artifact::Kafka => Recipe {
             name: "kafka",
             version: "4.3.1",
@@ -347,6 +362,9 @@ mod tests {
         for artifact in Artifact::value_variants() {
             let Recipe { name, version, method, .. } = recipe(*artifact);
             match method {
+                Method::Go { module, .. } if module.checksums.is_empty() => {
+                    assert!(!module.requirements.contains("require"), "{name} requires what is not checked");
+                }
                 Method::Go { module, package, .. } => {
                     let tool = module
                         .requirements

@@ -46,7 +46,7 @@ pub(crate) fn tidy() {
             // What cannot be removed now is tried again by the next test; nothing depends on it.
             let state = entry.path().join(crate::state::FILE);
             if let Ok(state) = crate::state::State::read(&state) {
-                let _ = files::remove_folder(&state.data);
+                let _ = state.remove_data();
             }
             let _ = files::remove_folder(&entry.path());
         }

@@ -1,6 +1,9 @@
 //! A throw-away certificate authority, and the kubeconfig files of its users.
 
-use std::path::PathBuf;
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    path::PathBuf,
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -25,8 +28,9 @@ impl Certificates {
         Certificates { folder }
     }
 
-    /// Makes a new authority, a server certificate for 127.0.0.1, and the key that signs service accounts' tokens.
-    pub(crate) fn create(folder: PathBuf) -> Result<Certificates, StackError> {
+    /// Makes a new authority, a server certificate for 127.0.0.1 and the given address, and the key that signs service
+    /// accounts' tokens.
+    pub(crate) fn create(folder: PathBuf, address: Ipv4Addr) -> Result<Certificates, StackError> {
         files::create_folder(&folder)?;
         let certificates = Certificates { folder };
         let subject = "the certificate authority";
@@ -36,13 +40,16 @@ impl Certificates {
         files::write_private(&certificates.authority_certificate(), &certificate.pem())?;
         files::write_private(&certificates.path("authority.key"), &key.serialize_pem())?;
 
+        let address = address.to_string();
         let server = CertificateParams::new(
             [
                 "127.0.0.1",
+                &address,
                 "localhost",
                 "kubernetes",
                 "kubernetes.default",
                 "kubernetes.default.svc",
+                "kubernetes.default.svc.cluster.local",
                 "10.96.0.1",
             ]
             .map(str::to_owned),
@@ -87,22 +94,16 @@ impl Certificates {
     pub(crate) fn write_kubeconfig(
         &self,
         name: &str,
-        port: u16,
+        server: SocketAddrV4,
         user: &str,
         groups: &[&str],
     ) -> Result<PathBuf, StackError> {
-        let mut parameters = CertificateParams::default();
-        parameters.distinguished_name = subject(user, groups)?;
-        let (certificate, key) = self.issue(parameters, user, ExtendedKeyUsagePurpose::ClientAuth)?;
-        let (certificate_path, key_path) =
-            (self.path(&format!("{name}.crt")), self.path(&format!("{name}.key")));
-        files::write_private(&certificate_path, &certificate)?;
-        files::write_private(&key_path, &key)?;
+        let (certificate_path, key_path) = self.write_client(name, user, groups)?;
         let kubeconfig = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{ "name": "stack", "cluster": {
-                "server": format!("https://127.0.0.1:{port}"),
+                "server": format!("https://{server}"),
                 "certificate-authority": self.authority_certificate(),
             }}],
             "users": [{ "name": user, "user": {
@@ -116,6 +117,23 @@ impl Certificates {
         // JSON is YAML, which is what a kubeconfig is.
         files::write_private(&path, &kubeconfig.to_string())?;
         Ok(path)
+    }
+
+    /// Writes a client certificate of the user, and its key.
+    pub(crate) fn write_client(
+        &self,
+        name: &str,
+        user: &str,
+        groups: &[&str],
+    ) -> Result<(PathBuf, PathBuf), StackError> {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name = subject(user, groups)?;
+        let (certificate, key) = self.issue(parameters, user, ExtendedKeyUsagePurpose::ClientAuth)?;
+        let (certificate_path, key_path) =
+            (self.path(&format!("{name}.crt")), self.path(&format!("{name}.key")));
+        files::write_private(&certificate_path, &certificate)?;
+        files::write_private(&key_path, &key)?;
+        Ok((certificate_path, key_path))
     }
 
     fn issue(

@@ -1,6 +1,6 @@
 //! What can go wrong, said so that the reader knows what to do next.
 
-use std::{io, path::PathBuf, process::ExitStatus};
+use std::{io, net::Ipv4Addr, path::PathBuf, process::ExitStatus};
 
 use crate::Part;
 
@@ -133,10 +133,36 @@ pub enum StackError {
         source: serde_json::Error,
     },
     /// Every free port that was tried was taken by another program in the meantime.
-    #[error("no free port was found on 127.0.0.1 in {attempts} attempts")]
+    #[error("no free port was found on {address} in {attempts} attempts")]
     NoFreePort {
+        /// The address that it was to be free on.
+        address: Ipv4Addr,
         /// How many ports were tried.
         attempts: usize,
+    },
+    /// The machine has a route into every network that was tried.
+    #[error(
+        "no free network 10.a.b.0/24 was found in {attempts} attempts: has this machine a route into 10.0.0.0/8?"
+    )]
+    NoFreeNetwork {
+        /// How many networks were tried.
+        attempts: usize,
+    },
+    /// The machine, or this user, cannot run a node.
+    #[error(
+        "no node can run here: {reason}. A stack without a node needs no more than `scripts/setup.sh test` brings"
+    )]
+    NoNode {
+        /// What is missing.
+        reason: String,
+    },
+    /// An image was imported, and the container runtime did not take notice.
+    #[error("the image {name} is not known to the container runtime; its log is {}", log.display())]
+    ImageUnknown {
+        /// The image's name.
+        name: String,
+        /// The runtime's log.
+        log: PathBuf,
     },
     /// The start was interrupted by a signal.
     #[error("interrupted; what had started is ended again")]

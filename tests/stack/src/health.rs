@@ -1,6 +1,6 @@
 //! Whether a part does its work: asked in its own protocol, not guessed from an open port.
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{net::SocketAddrV4, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -30,26 +30,26 @@ pub(crate) enum Health {
 
 impl Health {
     /// Asks once. The error says what is not as it should be.
-    pub(crate) async fn check(&self, port: u16) -> Result<(), String> {
-        tokio::time::timeout(DEADLINE, self.ask(port))
+    pub(crate) async fn check(&self, address: SocketAddrV4) -> Result<(), String> {
+        tokio::time::timeout(DEADLINE, self.ask(address))
             .await
             .unwrap_or_else(|_| Err("it accepts connections but does not answer".to_owned()))
     }
 
-    async fn ask(&self, port: u16) -> Result<(), String> {
+    async fn ask(&self, address: SocketAddrV4) -> Result<(), String> {
         match self {
-            Health::Http { path } => http(port, path).await,
+            Health::Http { path } => http(address, path).await,
             Health::Commands { commands } => {
                 for words in commands {
                     run(words).await?;
                 }
                 Ok(())
             }
-            Health::Kafka => kafka(port).await,
+            Health::Kafka => kafka(address).await,
             Health::Postgres { pg_isready } => {
-                let port = port.to_string();
+                let (host, port) = (address.ip().to_string(), address.port().to_string());
                 let program = pg_isready.display().to_string();
-                run(&[&program, "-q", "-h", "127.0.0.1", "-p", &port].map(str::to_owned)).await
+                run(&[&program, "-q", "-h", &host, "-p", &port].map(str::to_owned)).await
             }
         }
     }
@@ -65,9 +65,9 @@ async fn run(words: &[String]) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-async fn http(port: u16, path: &str) -> Result<(), String> {
-    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n");
-    let answer = exchange(port, request.as_bytes(), false)
+async fn http(address: SocketAddrV4, path: &str) -> Result<(), String> {
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let answer = exchange(address, request.as_bytes(), false)
         .await
         .map_err(|error| format!("no answer to GET {path}: {error}"))?;
     let status = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
@@ -79,7 +79,7 @@ async fn http(port: u16, path: &str) -> Result<(), String> {
 }
 
 /// Asks for the metadata of no topic in particular, in the protocol's oldest version that brokers still speak.
-async fn kafka(port: u16) -> Result<(), String> {
+async fn kafka(address: SocketAddrV4) -> Result<(), String> {
     const METADATA: i16 = 3;
     const VERSION: i16 = 0;
     const CORRELATION: i32 = 1;
@@ -93,7 +93,7 @@ async fn kafka(port: u16) -> Result<(), String> {
     request.extend(NO_TOPICS.to_be_bytes());
     let length = u32::try_from(request.len()).unwrap_or_default();
     let framed = [&length.to_be_bytes()[..], &request].concat();
-    let answer = exchange(port, &framed, true)
+    let answer = exchange(address, &framed, true)
         .await
         .map_err(|error| format!("no answer to a metadata request: {error}"))?;
     // The answer: correlation id, then the number of brokers.
@@ -104,8 +104,8 @@ async fn kafka(port: u16) -> Result<(), String> {
 }
 
 /// Sends a request; reads the answer, which either has its length before it or ends with the connection.
-async fn exchange(port: u16, request: &[u8], length_first: bool) -> std::io::Result<Vec<u8>> {
-    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+async fn exchange(address: SocketAddrV4, request: &[u8], length_first: bool) -> std::io::Result<Vec<u8>> {
+    let mut connection = TcpStream::connect(address).await?;
     connection.write_all(request).await?;
     let length = match length_first {
         true => u64::from(connection.read_u32().await?).min(LONGEST_ANSWER),

@@ -1,5 +1,5 @@
 //! The real parts that Tipstaff works with, for tests: etcd, the Kubernetes API server and controllers, Kafka, PostgreSQL
-//! and an S3-compatible object store, on free loopback ports, without containers.
+//! and an S3-compatible object store, on free loopback ports, without containers. And a node, on which pods run.
 //!
 //! PostgreSQL is the installed one. The rest is built from package registries (Go modules, Maven) once a version, into
 //! `~/.cache/tipstaff-stack`, or the folder that `TIPSTAFF_STACK_CACHE` names. `scripts/setup.sh test` installs the
@@ -40,6 +40,27 @@
 //! panics, or `TIPSTAFF_STACK_KEEP` is set, data stays too; the paths are printed. When the test program itself is killed,
 //! the kernel kills the parts (on Linux, through util-linux's `setpriv`).
 //!
+//! # Pods
+//!
+//! With [`Part::NODE`] a stack has a node: it needs Linux and root ([`can_run_node`]). The servers then listen where pods
+//! reach them, on [`Stack::node_host_address`].
+//!
+//! ```no_run
+//! # async fn test(program: &std::path::Path) -> Result<(), stack::StackError> {
+//! use stack::{Image, Part, Stack, StackOptions};
+//! let stack = Stack::start(&[&Part::SERVERS[..], &Part::NODE].concat(), StackOptions::default()).await?;
+//! let image = Image {
+//!     name: "tipstaff.test/worker:1",
+//!     files: program,
+//!     entrypoint: &["/worker"],
+//!     environment: &[],
+//!     user: "65532:65532",
+//! };
+//! stack.load_image(&image).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # By hand
 //!
 //! The binary `stack` starts a stack that stays: see `README.md` beside this crate.
@@ -48,10 +69,13 @@ mod access;
 mod build;
 mod cache;
 mod certificates;
+mod cgroups;
 mod command;
 mod error;
 mod files;
 mod health;
+mod image;
+mod network;
 mod part;
 mod parts;
 mod port;
@@ -59,12 +83,15 @@ mod process;
 mod progress;
 mod service;
 mod stack;
+mod start;
 mod state;
 
 pub use access::{S3, quote};
 pub use build::{Artifact, build};
 pub use cache::CACHE_VARIABLE;
 pub use error::StackError;
+pub use image::Image;
 pub use part::{Part, needed};
+pub use parts::can_run_node;
 pub use service::Service;
 pub use stack::{BUCKET, DATABASE, KEEP_VARIABLE, STATE_VARIABLE, Stack, StackOptions};

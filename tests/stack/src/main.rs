@@ -8,8 +8,8 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, ValueEnum as _};
-use stack::{Artifact, Part, STATE_VARIABLE, Stack, StackError, quote};
+use clap::{Parser, Subcommand};
+use stack::{Artifact, Image, Part, STATE_VARIABLE, Stack, StackError, quote};
 
 /// Builds and runs the real parts that tests work with, on loopback.
 #[derive(Parser)]
@@ -29,9 +29,12 @@ struct Arguments {
 enum Command {
     /// Build what is missing, start the parts and wait until they are ready; leaves a stack that is up as it is.
     Up {
-        /// Which parts, with what they need; all if none is named.
+        /// Which parts, with what they need; all but a node's if none is named.
         #[arg(long, value_delimiter = ',')]
         parts: Vec<Part>,
+        /// A node too, on which pods run. It needs Linux and root.
+        #[arg(long)]
+        node: bool,
         /// Print what `env` prints. If the start fails, prints `false`, so that `eval` fails too.
         #[arg(long)]
         print_env: bool,
@@ -50,6 +53,22 @@ enum Command {
     Build {
         /// What to build; by default all that `up` and tests need.
         artifacts: Vec<Artifact>,
+    },
+    /// Make an image that pods on the node can be made of.
+    LoadImage {
+        /// Its name, as pods say it.
+        image: String,
+        /// What it holds: a folder, or a tar file.
+        files: PathBuf,
+        /// The program; given again, its first arguments.
+        #[arg(long, required = true)]
+        entrypoint: Vec<String>,
+        /// A variable, as NAME=value; may be given several times.
+        #[arg(long)]
+        env: Vec<String>,
+        /// The user and group ids to run under. Default: root.
+        #[arg(long, default_value = "")]
+        user: String,
     },
     /// Kill a part as a crash would.
     Kill {
@@ -82,8 +101,8 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<ExitCode, StackError> {
     let (name, state) = which(arguments.name, arguments.state)?;
     match arguments.command {
-        Command::Up { parts, print_env } => {
-            up(&name, &state, &parts).await?;
+        Command::Up { parts, node, print_env } => {
+            up(&name, &state, &parts_to_start(parts, node)).await?;
             if print_env {
                 print_environment(&state)?;
             } else {
@@ -95,15 +114,20 @@ async fn run(arguments: Arguments) -> Result<ExitCode, StackError> {
         Command::Env => print_environment(&state)?,
         Command::Build { artifacts } => {
             let artifacts = match artifacts.is_empty() {
-                // What no part needs, but a test.
-                true => {
-                    let others =
-                        vec![Artifact::Helm, Artifact::RobfigCron, Artifact::KindConfig, Artifact::Promtool];
-                    [stack::needed(&Part::ALL), others].concat()
-                }
+                true => needed_here(),
                 false => artifacts,
             };
             stack::build(&artifacts).await?;
+        }
+        Command::LoadImage { image, files, entrypoint, env, user } => {
+            let image = Image {
+                name: &image,
+                files: &files,
+                entrypoint: &entrypoint.iter().map(String::as_str).collect::<Vec<_>>(),
+                environment: &env.iter().map(String::as_str).collect::<Vec<_>>(),
+                user: &user,
+            };
+            Stack::open(&state)?.load_image(&image).await?;
         }
         Command::Kill { part } => Stack::open(&state)?.service(part)?.kill().await?,
         Command::Restart { part } => Stack::open(&state)?.service(part)?.restart().await?,
@@ -135,11 +159,30 @@ fn name_of_current_folder() -> String {
     format!("{last}-{:08x}", hasher.finish() & 0xffff_ffff)
 }
 
-async fn up(name: &str, state: &Path, parts: &[Part]) -> Result<(), StackError> {
-    let parts = match parts {
-        [] => Part::value_variants(),
-        parts => parts,
+/// What `up` and tests need on this machine.
+fn needed_here() -> Vec<Artifact> {
+    let parts = match stack::can_run_node() {
+        Ok(()) => Part::ALL.to_vec(),
+        Err(_) => Part::SERVERS.to_vec(),
     };
+    // What no part needs, but a test.
+    let of_tests =
+        vec![Artifact::Helm, Artifact::RobfigCron, Artifact::KindConfig, Artifact::Promtool, Artifact::Probe];
+    [stack::needed(&parts), of_tests].concat()
+}
+
+fn parts_to_start(named: Vec<Part>, node: bool) -> Vec<Part> {
+    let mut parts = match named.is_empty() {
+        true => Part::SERVERS.to_vec(),
+        false => named,
+    };
+    if node {
+        parts.extend(Part::NODE);
+    }
+    parts
+}
+
+async fn up(name: &str, state: &Path, parts: &[Part]) -> Result<(), StackError> {
     if let Ok(running) = Stack::open(state)
         && has_ready(&running, parts).await
     {
@@ -182,9 +225,9 @@ async fn status(state: &Path) -> Result<ExitCode, StackError> {
         }
         let process = process.map_or("-".to_owned(), |process| process.to_string());
         println!(
-            "{:<24} {condition:<10} 127.0.0.1:{:<6} process {process:<8} {}",
+            "{:<24} {condition:<10} {:<21} process {process:<8} {}",
             service.part(),
-            service.port(),
+            service.address().to_string(),
             service.log_path().display(),
         );
     }

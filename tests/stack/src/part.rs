@@ -13,6 +13,9 @@ use crate::build::Artifact;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Part {
+    /// The machine that pods run on: namespaces of its own for processes, mounts and the network. To kill it is to cut
+    /// its power: all that runs on it ends too, and is to be started again after it, containerd first.
+    Node,
     /// The Kubernetes API server's database.
     Etcd,
     /// The Kubernetes API server.
@@ -25,11 +28,37 @@ pub enum Part {
     Postgres,
     /// An S3-compatible object store.
     Minio,
+    /// What gives pods to nodes.
+    KubeScheduler,
+    /// What runs containers on the node. They go on when it ends.
+    Containerd,
+    /// What runs pods on the node. They go on when it ends.
+    Kubelet,
+    /// What makes the addresses of services lead to pods, on the node.
+    KubeProxy,
+    /// What tells pods the addresses of services by their names.
+    Coredns,
 }
 
 impl Part {
     /// Every part, in an order in which they can start.
-    pub const ALL: [Part; 6] = [
+    pub const ALL: [Part; 12] = [
+        Part::Node,
+        Part::Etcd,
+        Part::KubeApiserver,
+        Part::KubeControllerManager,
+        Part::Kafka,
+        Part::Postgres,
+        Part::Minio,
+        Part::KubeScheduler,
+        Part::Containerd,
+        Part::Kubelet,
+        Part::KubeProxy,
+        Part::Coredns,
+    ];
+
+    /// The parts that Tipstaff speaks to. They need no particular rights.
+    pub const SERVERS: [Part; 6] = [
         Part::Etcd,
         Part::KubeApiserver,
         Part::KubeControllerManager,
@@ -38,16 +67,26 @@ impl Part {
         Part::Minio,
     ];
 
+    /// The parts that let pods run. They need Linux and root.
+    pub const NODE: [Part; 6] =
+        [Part::Node, Part::KubeScheduler, Part::Containerd, Part::Kubelet, Part::KubeProxy, Part::Coredns];
+
     /// The part's name in files, messages and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Part::Node => "node",
             Part::Etcd => "etcd",
             Part::KubeApiserver => "kube-apiserver",
             Part::KubeControllerManager => "kube-controller-manager",
             Part::Kafka => "kafka",
             Part::Postgres => "postgres",
             Part::Minio => "minio",
+            Part::KubeScheduler => "kube-scheduler",
+            Part::Containerd => "containerd",
+            Part::Kubelet => "kubelet",
+            Part::KubeProxy => "kube-proxy",
+            Part::Coredns => "coredns",
         }
     }
 
@@ -55,8 +94,23 @@ impl Part {
     fn needs(self) -> &'static [Part] {
         match self {
             Part::KubeApiserver => &[Part::Etcd],
-            Part::KubeControllerManager => &[Part::Etcd, Part::KubeApiserver],
-            Part::Etcd | Part::Kafka | Part::Postgres | Part::Minio => &[],
+            Part::KubeControllerManager | Part::KubeScheduler => &[Part::Etcd, Part::KubeApiserver],
+            Part::Containerd => &[Part::Node],
+            // The controllers make the account that pods run under.
+            Part::Kubelet => {
+                &[Part::Node, Part::Etcd, Part::KubeApiserver, Part::KubeControllerManager, Part::Containerd]
+            }
+            // It looks itself up as the node that the kubelet has made known.
+            Part::KubeProxy => &[
+                Part::Node,
+                Part::Etcd,
+                Part::KubeApiserver,
+                Part::KubeControllerManager,
+                Part::Containerd,
+                Part::Kubelet,
+            ],
+            Part::Coredns => &[Part::Node, Part::Etcd, Part::KubeApiserver],
+            Part::Node | Part::Etcd | Part::Kafka | Part::Postgres | Part::Minio => &[],
         }
     }
 
@@ -70,6 +124,12 @@ impl Part {
             Part::Kafka => &[Artifact::Kafka],
             Part::Postgres => &[],
             Part::Minio => &[Artifact::Minio],
+            Part::KubeScheduler => &[Artifact::KubeScheduler, Artifact::Kubectl],
+            // It is the first process of the node, and of every pod.
+            Part::Node | Part::Containerd => &[Artifact::Pause],
+            Part::Kubelet => &[Artifact::Kubelet, Artifact::Kubectl],
+            Part::KubeProxy => &[Artifact::KubeProxy],
+            Part::Coredns => &[Artifact::Coredns, Artifact::Kubectl],
         }
     }
 
@@ -120,7 +180,26 @@ mod tests {
             [Part::Etcd, Part::KubeApiserver, Part::KubeControllerManager, Part::Postgres]
         );
         assert_eq!(Part::with_needs(&[Part::Kafka]), [Part::Kafka]);
+        assert_eq!(
+            Part::with_needs(&[Part::Kubelet]),
+            [
+                Part::Node,
+                Part::Etcd,
+                Part::KubeApiserver,
+                Part::KubeControllerManager,
+                Part::Containerd,
+                Part::Kubelet
+            ]
+        );
+        assert_eq!(Part::with_needs(&Part::SERVERS), Part::SERVERS);
         assert_eq!(Part::with_needs(&Part::ALL), Part::ALL);
+    }
+
+    #[test]
+    fn a_part_is_a_server_or_of_the_node() {
+        for part in Part::ALL {
+            assert_ne!(Part::SERVERS.contains(&part), Part::NODE.contains(&part), "{part}");
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Free ports on loopback, and who listens on one.
+//! Free ports, and who listens on one.
 
 use std::{
     collections::HashSet,
     fs,
     hash::{BuildHasher as _, RandomState},
-    net::{Ipv4Addr, TcpListener},
+    io,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener},
     sync::Mutex,
 };
 
@@ -19,20 +20,20 @@ const ATTEMPTS: usize = 1_000;
 
 static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 
-/// A port that nothing listened on a moment ago, and that this process was not given before.
+/// A port of this address that nothing listened on a moment ago, and that this process was not given before.
 ///
 /// Another process may take it before the part does: the part then ends, and is started again with another port.
-pub(crate) fn free() -> Result<u16, StackError> {
+pub(crate) fn free(address: Ipv4Addr) -> Result<SocketAddrV4, StackError> {
     let mut given = GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let given = given.get_or_insert_default();
     for _ in 0..ATTEMPTS {
         let port = FIRST + random_below(COUNT);
-        if !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if !given.contains(&port) && TcpListener::bind((address, port)).is_ok() {
             given.insert(port);
-            return Ok(port);
+            return Ok(SocketAddrV4::new(address, port));
         }
     }
-    Err(StackError::NoFreePort { attempts: ATTEMPTS })
+    Err(StackError::NoFreePort { address, attempts: ATTEMPTS })
 }
 
 fn random_below(limit: u16) -> u16 {
@@ -41,14 +42,24 @@ fn random_below(limit: u16) -> u16 {
     u16::try_from(random).unwrap_or_default()
 }
 
-/// Whether it is this process that listens on the port, not another one that took it. `true` where that cannot be seen.
-pub(crate) fn listens(process: u32, port: u16) -> bool {
-    let Ok(files) = fs::read_dir(format!("/proc/{process}/fd")) else {
-        return true;
-    };
+/// Whether it is one of these processes that listens on the port, not another one that took it. `true` where that cannot
+/// be seen.
+pub(crate) fn listens(processes: &[u32], port: u16) -> bool {
+    processes.iter().any(|process| match fs::read_dir(format!("/proc/{process}/fd")) {
+        Ok(files) => holds_listener(*process, files, port),
+        // The process has ended, or this is a system without such folders; else it may not be read.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            !fs::exists("/proc/net/tcp").unwrap_or(false)
+        }
+        Err(_) => true,
+    })
+}
+
+fn holds_listener(process: u32, files: fs::ReadDir, port: u16) -> bool {
+    // Of the process's own network, which may be a node's.
     let sockets: HashSet<_> = ["tcp", "tcp6"]
         .iter()
-        .filter_map(|table| fs::read_to_string(format!("/proc/net/{table}")).ok())
+        .filter_map(|table| fs::read_to_string(format!("/proc/{process}/net/{table}")).ok())
         .flat_map(|table| listening_sockets(&table, port))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
@@ -79,22 +90,23 @@ mod tests {
 
     #[test]
     fn no_port_is_given_twice_and_each_can_be_listened_on() {
-        let ports: HashSet<_> = (0..50).map(|_| free().unwrap()).collect();
-        assert_eq!(ports.len(), 50);
-        for port in ports {
-            assert!((FIRST..FIRST + COUNT).contains(&port));
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let addresses: HashSet<_> = (0..50).map(|_| free(Ipv4Addr::LOCALHOST).unwrap()).collect();
+        assert_eq!(addresses.len(), 50);
+        for address in addresses {
+            assert!((FIRST..FIRST + COUNT).contains(&address.port()));
+            TcpListener::bind(address).unwrap();
         }
     }
 
     #[test]
     fn only_the_listener_listens() {
-        let port = free().unwrap();
-        assert!(!listens(std::process::id(), port));
-        let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-        assert!(listens(std::process::id(), port));
+        let address = free(Ipv4Addr::LOCALHOST).unwrap();
+        let this = [std::process::id()];
+        assert!(!listens(&this, address.port()));
+        let _listener = TcpListener::bind(address).unwrap();
+        assert!(listens(&this, address.port()));
         let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let seen = listens(other.id(), port);
+        let seen = listens(&[other.id()], address.port());
         other.kill().unwrap();
         other.wait().unwrap();
         assert!(!seen);

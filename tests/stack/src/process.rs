@@ -2,6 +2,7 @@
 //! knows their ids (`stack down` ends what `stack up` started).
 
 use std::{
+    ffi::OsString,
     fs,
     io::{self},
     os::unix::process::CommandExt as _,
@@ -34,6 +35,30 @@ pub(crate) struct Launch {
     pub(crate) leftover: Option<PathBuf>,
     /// Whether the process is killed when the program that started it ends, however it ends.
     pub(crate) dies_with_owner: bool,
+    pub(crate) namespaces: Namespaces,
+}
+
+/// Which processes, mounts and network the program sees.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Namespaces {
+    /// Those of the machine.
+    Machine,
+    /// The program makes new ones, and starts one of its own in them: the first process of a node.
+    New,
+    /// Those of the node whose process id is in this file.
+    Node(PathBuf),
+}
+
+impl Launch {
+    /// The process that does the part's work: the one that was started, or the one that it started in other namespaces
+    /// and waits for.
+    pub(crate) fn worker(&self, started: ProcessId) -> ProcessId {
+        match self.namespaces {
+            Namespaces::Machine => started,
+            Namespaces::New | Namespaces::Node(_) => started.tree().get(1).copied().unwrap_or(started),
+        }
+    }
 }
 
 /// What asks a process to end in good order.
@@ -96,17 +121,21 @@ impl Process {
         true
     }
 
-    /// The same for places that cannot await.
-    #[allow(clippy::disallowed_methods, reason = "a drop cannot await, and the process ends at once")]
-    pub(crate) fn wait_blocking(&mut self, deadline: Duration) -> bool {
+    /// Which of this process and those of its tree has not ended.
+    pub(crate) fn survivor(&mut self, tree: &[ProcessId]) -> Option<ProcessId> {
+        match self.ended() {
+            None => Some(self.id),
+            Some(_) => tree.iter().copied().find(|process| process.is_alive()),
+        }
+    }
+
+    /// Waits for this process and those of its tree to end, but no longer than the deadline: for places that cannot await.
+    #[allow(clippy::disallowed_methods, reason = "a drop cannot await, and killed processes end at once")]
+    pub(crate) fn wait_blocking(&mut self, tree: &[ProcessId], deadline: Duration) {
         let start = Instant::now();
-        while self.ended().is_none() {
-            if start.elapsed() > deadline {
-                return false;
-            }
+        while self.survivor(tree).is_some() && start.elapsed() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        true
     }
 }
 
@@ -139,7 +168,7 @@ impl ProcessId {
     }
 
     /// This process first, then its descendants.
-    fn tree(self) -> Vec<ProcessId> {
+    pub(crate) fn tree(self) -> Vec<ProcessId> {
         let all = all_processes();
         let mut tree = vec![self];
         let mut next = 0;
@@ -166,7 +195,7 @@ pub(crate) async fn spawn(launch: &Launch, log: &Path) -> io::Result<Process> {
         }
     }
     let output = fs::OpenOptions::new().create(true).append(true).open(log)?;
-    let mut command = command(launch);
+    let mut command = command(launch)?;
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
     let (reply, child) = oneshot::channel();
     let spawner = SPAWNER.as_ref().ok_or_else(|| io::Error::other("no thread could be started"))?;
@@ -178,7 +207,15 @@ pub(crate) async fn spawn(launch: &Launch, log: &Path) -> io::Result<Process> {
     Ok(Process { id, child: Some(child) })
 }
 
-fn command(launch: &Launch) -> Command {
+fn command(launch: &Launch) -> io::Result<Command> {
+    let mut words: Vec<OsString> = Vec::new();
+    if let Namespaces::Node(file) = &launch.namespaces {
+        let node = first_process_of_node(file)?.to_string();
+        words.extend(["nsenter", "--target", &node, "--pid", "--mount", "--net", "--"].map(OsString::from));
+    }
+    words.push(launch.program.clone().into());
+    words.extend(launch.arguments.iter().map(OsString::from));
+
     let setpriv = SETPRIV.as_ref().filter(|_| launch.dies_with_owner || launch.account.is_some());
     let mut command = match setpriv {
         Some(setpriv) => {
@@ -190,11 +227,13 @@ fn command(launch: &Launch) -> Command {
             if launch.dies_with_owner {
                 command.args(["--pdeathsig", "KILL"]);
             }
-            command.arg("--").arg(&launch.program);
+            command.arg("--").args(words);
             command
         }
         None => {
-            let mut command = Command::new(&launch.program);
+            let mut words = words.into_iter();
+            let mut command = Command::new(words.next().unwrap_or_default());
+            command.args(words);
             if let Some((user, group)) = launch.account {
                 command.uid(user).gid(group);
             }
@@ -202,13 +241,24 @@ fn command(launch: &Launch) -> Command {
         }
     };
     command
-        .args(&launch.arguments)
         .env_clear()
         .envs(["PATH", "HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .envs(launch.environment.iter().cloned())
         // Not the caller's folder: it may be closed to the account, or removed while the process runs.
         .current_dir("/");
-    command
+    Ok(command)
+}
+
+/// The process whose namespaces a program that runs on the node enters.
+fn first_process_of_node(file: &Path) -> io::Result<u32> {
+    let maker = read_id(file).filter(|maker| maker.is_alive());
+    let first = maker.and_then(|maker| maker.tree().get(1).copied());
+    first.map(|first| first.id).ok_or_else(|| io::Error::other("the node does not run"))
+}
+
+/// A process id from its file. A file that is missing or half written means: no process.
+pub(crate) fn read_id(file: &Path) -> Option<ProcessId> {
+    serde_json::from_str(&fs::read_to_string(file).ok()?).ok()
 }
 
 /// util-linux's setpriv can ask the kernel to kill a process when its parent dies, which `Command` cannot. Where it is
@@ -304,6 +354,7 @@ mod tests {
             stop_signal: StopSignal::Terminate,
             leftover: None,
             dies_with_owner,
+            namespaces: Namespaces::Machine,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs,
+    net::SocketAddrV4,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -24,14 +25,15 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 /// How long a part may take to end in good order before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 const KILL_WITHIN: Duration = Duration::from_secs(10);
-/// How often a part is given another port when somebody else took the one chosen for it.
+const KILL_BLOCKING_WITHIN: Duration = Duration::from_secs(2);
+/// How often a part is given another port, or network, when somebody else took the one chosen for it.
 const PORT_ATTEMPTS: usize = 4;
 
 /// All that is needed to run a part and to know whether it is ready; kept in the state file.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) part: Part,
-    pub(crate) port: u16,
+    pub(crate) address: SocketAddrV4,
     pub(crate) launch: Launch,
     pub(crate) health: Health,
 }
@@ -59,9 +61,9 @@ impl Service {
             let started = Instant::now();
             match service.start().await {
                 Ok(()) => {
-                    let Plan { part, port, .. } = service.plan;
+                    let Plan { part, address, .. } = service.plan;
                     let seconds = started.elapsed().as_secs_f64();
-                    say(&format!("{part} is ready on 127.0.0.1:{port} after {seconds:.1} s"));
+                    say(&format!("{part} is ready on {address} after {seconds:.1} s"));
                     return Ok(service);
                 }
                 Err(error) if attempt < PORT_ATTEMPTS && is_taken_port(&error) => attempt += 1,
@@ -72,7 +74,7 @@ impl Service {
 
     /// A part that another program started.
     pub(crate) fn attach(folder: &Path, plan: Plan) -> Service {
-        let process = read_process_id(&process_file(folder, plan.part)).map(Process::attached);
+        let process = process::read_id(&process_file(folder, plan.part)).map(Process::attached);
         Service { plan, folder: folder.to_owned(), process: Mutex::new(process) }
     }
 
@@ -86,10 +88,17 @@ impl Service {
         self.plan.part
     }
 
-    /// The port on 127.0.0.1 that the part serves its clients on. It stays the same over restarts.
+    /// Where the part serves its clients: on loopback, or, with a node, where pods can reach it too. It stays the same
+    /// over restarts.
+    #[must_use]
+    pub fn address(&self) -> SocketAddrV4 {
+        self.plan.address
+    }
+
+    /// The port of [`Service::address`].
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.plan.port
+        self.plan.address.port()
     }
 
     /// The file that the part's output is appended to.
@@ -111,7 +120,7 @@ impl Service {
     pub async fn check(&self) -> Result<(), StackError> {
         let runs = self.process_id().await.is_some();
         let checked = match runs {
-            true => self.plan.health.check(self.plan.port).await,
+            true => self.plan.health.check(self.plan.address).await,
             false => Err("it does not run".to_owned()),
         };
         checked.map_err(|reason| self.failure(reason, 0))
@@ -199,9 +208,10 @@ impl Service {
             if let Some(outcome) = process.ended() {
                 return Err(self.failure(format!("it ended ({outcome})"), log_start));
             }
-            let checked = match port::listens(process.id.id, self.plan.port) {
-                true => self.plan.health.check(self.plan.port).await,
-                false => Err(format!("it does not listen on 127.0.0.1:{}", self.plan.port)),
+            let tree: Vec<_> = process.id.tree().iter().map(|process| process.id).collect();
+            let checked = match port::listens(&tree, self.plan.address.port()) {
+                true => self.plan.health.check(self.plan.address).await,
+                false => Err(format!("it does not listen on {}", self.plan.address)),
             };
             match checked {
                 Ok(()) => return Ok(()),
@@ -219,7 +229,7 @@ impl Service {
         if let Some(running) = running(process) {
             // A paused process would see the signal only when it goes on.
             running.id.signal_tree(Signal::CONT);
-            running.id.signal(self.plan.launch.stop_signal.into());
+            self.plan.launch.worker(running.id).signal(self.plan.launch.stop_signal.into());
             if !running.wait(STOP_WITHIN).await {
                 say(&format!("{} does not stop, and is killed", self.plan.part));
             }
@@ -230,13 +240,7 @@ impl Service {
     async fn kill_locked(&self, process: &mut Option<Process>) -> Result<(), StackError> {
         if let Some(mut killed) = process.take() {
             let tree = killed.id.signal_tree(Signal::KILL);
-            let start = Instant::now();
-            while let Some(survivor) = survivor(&mut killed, &tree) {
-                if start.elapsed() > KILL_WITHIN {
-                    return Err(self.does_not_end(survivor));
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            wait_for_end(self.plan.part, &mut killed, &tree).await?;
         }
         remove_process_id(&process_file(&self.folder, self.plan.part));
         Ok(())
@@ -245,14 +249,10 @@ impl Service {
     /// Kills the part without waiting long: for places that cannot await.
     pub(crate) fn kill_blocking(&mut self) {
         if let Some(mut process) = self.process.get_mut().take() {
-            process.id.signal_tree(Signal::KILL);
-            process.wait_blocking(Duration::from_secs(2));
+            let tree = process.id.signal_tree(Signal::KILL);
+            process.wait_blocking(&tree, KILL_BLOCKING_WITHIN);
         }
         remove_process_id(&process_file(&self.folder, self.plan.part));
-    }
-
-    fn does_not_end(&self, process: ProcessId) -> StackError {
-        StackError::DoesNotEnd { part: self.plan.part, process: process.id }
     }
 
     fn failure(&self, reason: String, log_start: u64) -> StackError {
@@ -272,7 +272,7 @@ impl fmt::Debug for Service {
         formatter
             .debug_struct("Service")
             .field("part", &self.plan.part)
-            .field("port", &self.plan.port)
+            .field("address", &self.plan.address)
             .finish_non_exhaustive()
     }
 }
@@ -281,18 +281,26 @@ fn running(process: &mut Option<Process>) -> Option<&mut Process> {
     process.as_mut().and_then(|process| process.ended().is_none().then_some(process))
 }
 
-fn survivor(killed: &mut Process, tree: &[ProcessId]) -> Option<ProcessId> {
-    match killed.ended() {
-        None => Some(killed.id),
-        Some(_) => tree.iter().copied().find(|process| process.is_alive()),
+/// Waits until a killed process and those of its tree are gone.
+async fn wait_for_end(part: Part, process: &mut Process, tree: &[ProcessId]) -> Result<(), StackError> {
+    let start = Instant::now();
+    while let Some(survivor) = process.survivor(tree) {
+        if start.elapsed() > KILL_WITHIN {
+            return Err(StackError::DoesNotEnd { part, process: survivor.id });
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    Ok(())
 }
 
 /// The words of Go's, Java's and PostgreSQL's messages, and MinIO's own.
 fn is_taken_port(error: &StackError) -> bool {
     matches!(error, StackError::PartFailed { log_end, .. } if {
         let log = log_end.to_ascii_lowercase();
-        log.contains("address already in use") || log.contains("port is already in use")
+        log.contains("address already in use")
+            || log.contains("port is already in use")
+            // What `ip` says of an interface, an address or a route.
+            || log.contains("rtnetlink answers: file exists")
     })
 }
 
@@ -300,7 +308,7 @@ pub(crate) fn log_file(folder: &Path, part: Part) -> PathBuf {
     folder.join("logs").join(format!("{part}.log"))
 }
 
-fn process_file(folder: &Path, part: Part) -> PathBuf {
+pub(crate) fn process_file(folder: &Path, part: Part) -> PathBuf {
     folder.join("processes").join(format!("{part}.json"))
 }
 
@@ -310,11 +318,6 @@ fn write_process_id(path: &Path, id: ProcessId) -> Result<(), StackError> {
     files::write_private(path, &text)
 }
 
-/// A file that is missing or half written means: no process.
-fn read_process_id(path: &Path) -> Option<ProcessId> {
-    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
-}
-
 fn remove_process_id(path: &Path) {
     // A file that stays names a process that is gone, which every reader checks.
     let _ = fs::remove_file(path);
@@ -322,20 +325,26 @@ fn remove_process_id(path: &Path) {
 
 /// Kills whatever parts the folder of a stack names, also those of a start that was interrupted.
 pub(crate) async fn kill_all(folder: &Path) -> Result<(), StackError> {
-    for (part, id) in signal_kill(folder) {
-        if !Process::attached(id).wait(KILL_WITHIN).await {
-            return Err(StackError::DoesNotEnd { part, process: id.id });
-        }
+    for (part, id, tree) in signal_kill(folder) {
+        wait_for_end(part, &mut Process::attached(id), &tree).await?;
         remove_process_id(&process_file(folder, part));
     }
     Ok(())
 }
 
-/// Sends SIGKILL to the parts that the folder of a stack names.
-pub(crate) fn signal_kill(folder: &Path) -> Vec<(Part, ProcessId)> {
+/// The same for places that cannot await, and without an error.
+pub(crate) fn kill_all_blocking(folder: &Path) {
+    for (part, id, tree) in signal_kill(folder) {
+        Process::attached(id).wait_blocking(&tree, KILL_BLOCKING_WITHIN);
+        remove_process_id(&process_file(folder, part));
+    }
+}
+
+/// Sends SIGKILL to the parts that the folder names, and to all that they started.
+fn signal_kill(folder: &Path) -> Vec<(Part, ProcessId, Vec<ProcessId>)> {
     let named = Part::ALL.into_iter().filter_map(|part| {
-        let id = read_process_id(&process_file(folder, part))?;
+        let id = process::read_id(&process_file(folder, part))?;
         Some((part, id))
     });
-    named.inspect(|(_, id)| drop(id.signal_tree(Signal::KILL))).collect()
+    named.map(|(part, id)| (part, id, id.signal_tree(Signal::KILL))).collect()
 }

@@ -3,19 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
+    net::Ipv4Addr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
 use crate::{
-    Part, S3, Service, StackError, build, cache,
-    certificates::Certificates,
-    files, part,
-    parts::{self, ControlPlane, Place},
+    Part, Service, StackError, build, cache, files, part,
+    parts::{self, Place},
     progress::say,
-    service,
-    state::{self, PostgresAccess, State},
+    service, start,
+    state::{self, State},
 };
 
 /// Names the state file of a running stack, for programs that attach to it.
@@ -60,12 +58,12 @@ impl Stack {
         stack.start_parts(parts, options, None).await
     }
 
-    /// Starts every part. See [`Stack::start`].
+    /// Starts all of [`Part::SERVERS`]. See [`Stack::start`].
     ///
     /// # Errors
     /// As [`Stack::start`].
     pub async fn all() -> Result<Stack, StackError> {
-        Stack::start(&Part::ALL, StackOptions::default()).await
+        Stack::start(&Part::SERVERS, StackOptions::default()).await
     }
 
     /// Attaches to the running stack whose state file the variable `TIPSTAFF_STACK` names. Many tests may do so at once:
@@ -188,6 +186,7 @@ impl Stack {
             data: new_data_folder(&name)?,
             name,
             folder,
+            node: None,
             s3: None,
             postgres: None,
             plans: Vec::new(),
@@ -202,24 +201,24 @@ impl Stack {
         options: StackOptions,
         state_file: Option<&Path>,
     ) -> Result<Stack, StackError> {
-        build::build(&part::needed(wanted)).await?;
+        let needed = part::needed(wanted);
         let wanted: BTreeSet<_> = Part::with_needs(wanted).into_iter().collect();
+        if wanted.contains(&Part::Node) {
+            parts::can_run_node()?;
+        }
+        build::build(&needed).await?;
         let place = Place {
+            folder: self.state.folder.clone(),
             data: self.state.data.clone(),
+            address: Ipv4Addr::LOCALHOST,
+            node: None,
             dies_with_owner: self.is_owner,
             arguments: options.arguments,
         };
-        let start = Start { folder: &self.state.folder, place: &place, started: Mutex::default() };
-        let (kubernetes, kafka, postgres, minio) = tokio::join!(
-            start.kubernetes(&wanted),
-            start.kafka(&wanted),
-            start.postgres(&wanted),
-            start.minio(&wanted),
-        );
-        self.services = start.started.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // All are waited for above, so that on an error every part that runs is known and is ended.
-        let access = kubernetes.and(kafka).and_then(|()| Ok((postgres?, minio?)));
-        (self.state.postgres, self.state.s3) = match access {
+        let started = start::start(place, wanted).await;
+        self.services = started.services;
+        self.state.node = started.node;
+        (self.state.postgres, self.state.s3) = match started.access {
             Ok(access) => access,
             Err(error) => return Err(self.give_up(error).await),
         };
@@ -250,80 +249,6 @@ impl Stack {
     }
 }
 
-/// A stack's parts as they are started.
-struct Start<'a> {
-    folder: &'a Path,
-    place: &'a Place,
-    started: Mutex<BTreeMap<Part, Service>>,
-}
-
-impl Start<'_> {
-    /// etcd, the API server, the controllers: each needs the one before.
-    async fn kubernetes(&self, wanted: &BTreeSet<Part>) -> Result<(), StackError> {
-        if !wanted.contains(&Part::Etcd) {
-            return Ok(());
-        }
-        let etcd = self.create(async || parts::etcd(self.place).await).await?;
-        if !wanted.contains(&Part::KubeApiserver) {
-            return Ok(());
-        }
-        let plane = ControlPlane { certificates: Certificates::create(self.folder.join("kubernetes"))? };
-        let apiserver = self.create(async || parts::apiserver(self.place, &plane, etcd).await).await?;
-        if wanted.contains(&Part::KubeControllerManager) {
-            self.create(async || parts::controller_manager(self.place, &plane, apiserver).await).await?;
-        }
-        Ok(())
-    }
-
-    async fn kafka(&self, wanted: &BTreeSet<Part>) -> Result<(), StackError> {
-        if wanted.contains(&Part::Kafka) {
-            self.create(async || parts::kafka(self.place).await).await?;
-        }
-        Ok(())
-    }
-
-    async fn postgres(&self, wanted: &BTreeSet<Part>) -> Result<Option<PostgresAccess>, StackError> {
-        if !wanted.contains(&Part::Postgres) {
-            return Ok(None);
-        }
-        // Every attempt prepares the server anew, with a password of its own: the last one counts.
-        let access = Mutex::new(None);
-        self.create(async || {
-            let (plan, user) = parts::postgres(self.place).await?;
-            *access.lock().unwrap_or_else(PoisonError::into_inner) = Some(user);
-            Ok(plan)
-        })
-        .await?;
-        Ok(access.into_inner().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    async fn minio(&self, wanted: &BTreeSet<Part>) -> Result<Option<S3>, StackError> {
-        if !wanted.contains(&Part::Minio) {
-            return Ok(None);
-        }
-        let mut s3 = S3 {
-            endpoint: String::new(),
-            region: "us-east-1".to_owned(),
-            bucket: BUCKET.to_owned(),
-            access_key: random_name(),
-            secret_key: format!("{}{}", random_name(), random_name()),
-        };
-        let port = self.create(async || parts::minio(self.place, &s3).await).await?;
-        s3.endpoint = format!("http://127.0.0.1:{port}");
-        Ok(Some(s3))
-    }
-
-    async fn create(
-        &self,
-        plan: impl AsyncFn() -> Result<service::Plan, StackError>,
-    ) -> Result<u16, StackError> {
-        let service = Service::create(self.folder, plan).await?;
-        let port = service.port();
-        self.started.lock().unwrap_or_else(PoisonError::into_inner).insert(service.part(), service);
-        Ok(port)
-    }
-}
-
 impl Drop for Stack {
     fn drop(&mut self) {
         if !self.is_owner {
@@ -333,8 +258,10 @@ impl Drop for Stack {
             service.kill_blocking();
         }
         // Parts of a start that was given up half-way are not among the services yet.
-        service::signal_kill(&self.state.folder);
+        service::kill_all_blocking(&self.state.folder);
         if std::thread::panicking() || std::env::var_os(KEEP_VARIABLE).is_some() {
+            // Groups without processes tell nothing. What cannot be removed now goes when the data is tidied away.
+            let _ = self.state.remove_control_groups();
             let (folder, data) = (self.state.folder.display(), self.state.data.display());
             say(&format!("kept: data in {data}, logs and keys in {folder}"));
             return;
@@ -369,7 +296,7 @@ fn new_data_folder(name: &str) -> Result<PathBuf, StackError> {
     Ok(folder.keep())
 }
 
-fn random_name() -> String {
+pub(crate) fn random_name() -> String {
     let mut name = uuid::Uuid::new_v4().simple().to_string();
     name.truncate(16);
     name

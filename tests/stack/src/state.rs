@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{S3, StackError, files, service::Plan};
+use crate::{Part, S3, StackError, cgroups, files, network::Network, service::Plan};
 
 /// The state file's name in the stack's folder.
 pub(crate) const FILE: &str = "state.json";
@@ -16,6 +16,8 @@ pub(crate) struct State {
     pub(crate) folder: PathBuf,
     /// The parts' data. Elsewhere, since PostgreSQL runs under an account that may not be able to reach the folder above.
     pub(crate) data: PathBuf,
+    /// The node's network, if there is a node.
+    pub(crate) node: Option<Network>,
     pub(crate) s3: Option<S3>,
     pub(crate) postgres: Option<PostgresAccess>,
     pub(crate) plans: Vec<Plan>,
@@ -43,9 +45,23 @@ impl State {
         files::write_private(path, &text)
     }
 
+    /// Removes what the parts wrote, and the control groups that pods leave.
+    pub(crate) fn remove_data(&self) -> Result<(), StackError> {
+        self.remove_control_groups()?;
+        files::remove_folder(&self.data)
+    }
+
+    pub(crate) fn remove_control_groups(&self) -> Result<(), StackError> {
+        // A start that was given up may have made a node before it was written here.
+        match self.data.join(Part::Node.name()).exists() {
+            true => cgroups::remove(&cgroups::name(&self.data)),
+            false => Ok(()),
+        }
+    }
+
     /// Removes the stack's data, keys and scripts, and the logs unless they are to be kept.
     pub(crate) fn remove(&self, keep_logs: bool) -> Result<(), StackError> {
-        files::remove_folder(&self.data)?;
+        self.remove_data()?;
         if !keep_logs {
             return files::remove_folder(&self.folder);
         }

@@ -1,13 +1,15 @@
 //! etcd: one member, on loopback.
 
+use std::net::Ipv4Addr;
+
 use super::Place;
 use crate::{Part, StackError, build::Artifact, health::Health, port, service::Plan};
 
 pub(crate) async fn etcd(place: &Place) -> Result<Plan, StackError> {
     let data = place.new_folder(Part::Etcd)?;
-    let (clients, peers) = (port::free()?, port::free()?);
-    let peers = format!("http://127.0.0.1:{peers}");
-    let clients_url = format!("http://127.0.0.1:{clients}");
+    let (clients, peers) = (port::free(Ipv4Addr::LOCALHOST)?, port::free(Ipv4Addr::LOCALHOST)?);
+    let peers = format!("http://{peers}");
+    let clients_url = format!("http://{clients}");
     let arguments = vec![
         "--name=stack".to_owned(),
         format!("--data-dir={}", data.display()),
@@ -22,7 +24,7 @@ pub(crate) async fn etcd(place: &Place) -> Result<Plan, StackError> {
     ];
     Ok(Plan {
         part: Part::Etcd,
-        port: clients,
+        address: clients,
         launch: place.launch(Part::Etcd, &Artifact::Etcd.path()?, arguments),
         health: Health::Http { path: "/health".to_owned() },
     })

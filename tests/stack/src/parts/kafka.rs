@@ -1,6 +1,10 @@
 //! Kafka: one broker that is its own controller.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    path::PathBuf,
+    time::Duration,
+};
 
 use super::Place;
 use crate::{Part, StackError, build::Artifact, command, files, health::Health, port, service::Plan};
@@ -33,7 +37,7 @@ pub(crate) const TOOL_OPTIONS: [&str; 4] = [
 
 pub(crate) async fn kafka(place: &Place) -> Result<Plan, StackError> {
     let folder = place.new_folder(Part::Kafka)?;
-    let (clients, controller) = (port::free()?, port::free()?);
+    let (clients, controller) = (port::free(place.address)?, port::free(Ipv4Addr::LOCALHOST)?);
     let properties = folder.join("server.properties");
     let data = folder.join("data");
     files::write_private(&properties, &server_properties(clients, controller, &data.display().to_string()))?;
@@ -52,7 +56,7 @@ pub(crate) async fn kafka(place: &Place) -> Result<Plan, StackError> {
     ];
     Ok(Plan {
         part: Part::Kafka,
-        port: clients,
+        address: clients,
         launch: place.launch(Part::Kafka, &java(), arguments.map(str::to_owned).into()),
         health: Health::Kafka,
     })
@@ -68,17 +72,17 @@ async fn format_data(properties: &str) -> Result<(), StackError> {
     Ok(())
 }
 
-fn server_properties(clients: u16, controller: u16, data: &str) -> String {
+fn server_properties(clients: SocketAddrV4, controller: SocketAddrV4, data: &str) -> String {
     format!(
         "\
 process.roles=broker,controller
 node.id=1
-listeners=CLIENTS://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=CLIENTS://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controller}
+listeners=CLIENTS://{clients},CONTROLLER://{controller}
+advertised.listeners=CLIENTS://{clients},CONTROLLER://{controller}
 listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=CLIENTS
 controller.listener.names=CONTROLLER
-controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+controller.quorum.bootstrap.servers={controller}
 log.dirs={data}
 
 # One broker holds everything.

@@ -1,5 +1,7 @@
 //! MinIO: an S3-compatible object store with one folder as its drive.
 
+use std::net::Ipv4Addr;
+
 use super::Place;
 use crate::{Part, S3, StackError, build::Artifact, files, health::Health, port, service::Plan};
 
@@ -7,12 +9,12 @@ pub(crate) async fn minio(place: &Place, s3: &S3) -> Result<Plan, StackError> {
     let drive = place.new_folder(Part::Minio)?;
     // A folder of the drive is a bucket.
     files::create_folder(&drive.join(&s3.bucket))?;
-    let (clients, console) = (port::free()?, port::free()?);
+    let (clients, console) = (port::free(place.address)?, port::free(Ipv4Addr::LOCALHOST)?);
     let arguments = vec![
         "server".to_owned(),
         "--quiet".to_owned(),
-        format!("--address=127.0.0.1:{clients}"),
-        format!("--console-address=127.0.0.1:{console}"),
+        format!("--address={clients}"),
+        format!("--console-address={console}"),
         drive.display().to_string(),
     ];
     let mut launch = place.launch(Part::Minio, &Artifact::Minio.path()?, arguments);
@@ -28,7 +30,7 @@ pub(crate) async fn minio(place: &Place, s3: &S3) -> Result<Plan, StackError> {
     .into();
     Ok(Plan {
         part: Part::Minio,
-        port: clients,
+        address: clients,
         launch,
         health: Health::Http { path: "/minio/health/ready".to_owned() },
     })

@@ -1,0 +1,3 @@
+module tipstaff.dev/stack/pause
+
+go 1.26

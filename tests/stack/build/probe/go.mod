@@ -1,0 +1,3 @@
+module tipstaff.dev/stack/probe
+
+go 1.26
