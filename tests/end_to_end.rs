@@ -10,9 +10,7 @@ use events::{
     kafka::{KafkaBus, KafkaOptions},
 };
 use sqlx::Row;
-use store::blobs::{BlobUri, Blobs, S3Blobs, S3Credentials, S3Options};
-use tests::{Installation, Origin, corpus, eventually};
-use tokio::io::AsyncReadExt;
+use tests::{Installation, Origin, corpus, eventually, read_blob, sha256};
 
 const SUBSCRIPTION: &str = "slip-opinions";
 
@@ -69,7 +67,7 @@ async fn a_source_and_a_subscription_become_runs_events_artifacts_and_status() {
     let s3 = tipstaff.stack.s3().unwrap();
     let (source_id, day): (i64, String) = (row.get("source_id"), row.get("day"));
     assert_eq!(uri, format!("s3://{}/raw/{source_id}/{day}/{hash}.bin", s3.bucket));
-    let body = read_blob(&tipstaff, &uri).await;
+    let body = read_blob(&tipstaff.stack, &uri).await;
     assert_eq!(body, corpus::SCOTUS.as_bytes());
     assert_eq!(hash, sha256(&body));
 
@@ -245,7 +243,7 @@ async fn a_worker_killed_between_blob_and_row_loses_nothing_and_stores_nothing_t
     assert_eq!(tipstaff.count("select count(*) from artifacts").await, 1);
     let uri: String =
         sqlx::query_scalar("select blob_uri from artifacts").fetch_one(&tipstaff.pool).await.unwrap();
-    assert_eq!(read_blob(&tipstaff, &uri).await, corpus::CA11.as_bytes());
+    assert_eq!(read_blob(&tipstaff.stack, &uri).await, corpus::CA11.as_bytes());
     assert!(worker.terminate().await.success());
     tipstaff.remove().await;
 }
@@ -319,33 +317,6 @@ async fn a_message_that_is_no_event_goes_to_the_dead_letters_and_work_goes_on() 
         .unwrap();
     assert!(printed.contains("this is not an event") && printed.contains("dead_letter_reason"), "{printed}");
     tipstaff.remove().await;
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-async fn read_blob(tipstaff: &Installation, uri: &str) -> Vec<u8> {
-    let s3 = tipstaff.stack.s3().unwrap();
-    let credentials = tempfile::NamedTempFile::new().unwrap();
-    let text = format!(
-        "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
-        s3.access_key, s3.secret_key
-    );
-    std::fs::write(credentials.path(), text).unwrap();
-    let blobs = S3Blobs::new(&S3Options {
-        endpoint: Some(s3.endpoint),
-        region: s3.region,
-        bucket: s3.bucket,
-        path_style: true,
-        credentials: S3Credentials::File(credentials.path().to_owned()),
-    })
-    .unwrap();
-    let uri: BlobUri = uri.parse().unwrap();
-    let mut body = Vec::new();
-    blobs.open(&uri).await.unwrap().read_to_end(&mut body).await.unwrap();
-    body
 }
 
 fn bus(tipstaff: &Installation) -> KafkaBus {

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod evidence;
 mod installation;
 mod origin;
 mod process;
 mod waiting;
 
+pub use evidence::{read_blob, sha256};
 pub use installation::{Installation, Run, install_definitions};
 pub use origin::Origin;
 pub use process::{Process, program};

@@ -1,5 +1,5 @@
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -9,7 +9,7 @@ use std::{
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
-/// A web server on loopback with one page, which the test sets.
+/// A web server with one page, which the test sets.
 pub struct Origin {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -23,14 +23,19 @@ struct Shared {
 }
 
 impl Origin {
-    /// Serves `page` at any path.
+    /// Serves `page` at any path, on loopback.
     pub async fn start(page: &str) -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST, page).await
+    }
+
+    /// The same on another address of this machine.
+    pub async fn start_on(address: Ipv4Addr, page: &str) -> Self {
         let shared = Arc::new(Shared {
             page: Mutex::new((200, page.to_owned())),
             requests: AtomicUsize::new(0),
             held: watch::Sender::new(false),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(get(serve)).with_state(shared.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });

@@ -1,6 +1,10 @@
 //! The addresses of a stack's parts, and the programs that speak to them.
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +188,15 @@ impl Stack {
     pub async fn load_image(&self, image: &Image<'_>) -> Result<(), StackError> {
         self.service(Part::Containerd)?;
         Runtime::of(&self.state.folder, &self.state.data).import(image).await
+    }
+
+    /// Loads an archive, as `docker save` writes it, that holds the image of this name.
+    ///
+    /// # Errors
+    /// When the stack has no containerd, or the archive cannot be imported or holds another image.
+    pub async fn load_archive(&self, name: &str, archive: &Path) -> Result<(), StackError> {
+        self.service(Part::Containerd)?;
+        Runtime::of(&self.state.folder, &self.state.data).import_archive(name, archive).await
     }
 
     /// Runs one of Kafka's command line tools by its class, such as `org.apache.kafka.tools.TopicCommand`, against this

@@ -52,12 +52,17 @@ impl Runtime {
         let folder =
             tempfile::tempdir().map_err(StackError::file("create a folder in", std::env::temp_dir()))?;
         let archive = archive(image, folder.path()).await?;
+        self.import_archive(image.name, &archive).await
+    }
+
+    /// Imports an archive that holds the image of this name, and waits until pods can be made of it.
+    pub(crate) async fn import_archive(&self, name: &str, archive: &Path) -> Result<(), StackError> {
         self.ctr(&["images", "import", &archive.display().to_string()]).await?;
-        let filter = format!("name=={}", image.name);
+        let filter = format!("name=={name}");
         let start = Instant::now();
         while !self.ctr(&["images", "list", &filter]).await?.contains(NOTICED) {
             if start.elapsed() > NOTICED_WITHIN {
-                return Err(StackError::ImageUnknown { name: image.name.to_owned(), log: self.log.clone() });
+                return Err(StackError::ImageUnknown { name: name.to_owned(), log: self.log.clone() });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
