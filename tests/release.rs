@@ -37,9 +37,12 @@ async fn a_release_works_scales_survives_is_upgraded_and_goes() {
     cluster.condition("tsub/first", "Succeeding", "True").await;
     cluster.artifacts_are_what_was_served().await;
 
-    let said =
-        cluster.stack.helm(&["test", "tipstaff", "--namespace", NAMESPACE, "--logs"], "").await.unwrap();
-    assert!(said.contains("Phase:          Succeeded"), "{said}");
+    let said = cluster.stack.helm(&["test", "tipstaff", "--namespace", NAMESPACE], "").await.unwrap();
+    assert_eq!(
+        said.matches("Phase:          Succeeded").count(),
+        4,
+        "an account, its role and binding, the pod: {said}"
+    );
 
     load_scales_up_and_down_and_nothing_is_lost(&cluster).await;
 

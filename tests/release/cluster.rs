@@ -8,31 +8,31 @@ use stack::{Part, Stack, StackOptions};
 use tests::{Origin, corpus, eventually, program, read_blob, sha256};
 use tokio::process::Command;
 
-pub const NAMESPACE: &str = "watching";
+pub(crate) const NAMESPACE: &str = "watching";
 /// How long something may take that starts pods, on a busy machine.
-pub const LONG: Duration = Duration::from_secs(240);
+pub(crate) const LONG: Duration = Duration::from_secs(240);
 
 const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const IMAGE: &str = "ghcr.io/tipstaff/tipstaff:test";
 /// A schedule that is not due during a test.
 const NEVER_NOW: &str = "0 0 29 2 *";
 
-pub struct Cluster {
-    pub stack: Stack,
-    pub origin: Origin,
+pub(crate) struct Cluster {
+    pub(crate) stack: Stack,
+    pub(crate) origin: Origin,
     pool: PgPool,
     values: String,
 }
 
 impl Cluster {
     /// Starts everything, loads the image, and makes the namespace and the Secrets.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let parts = [&Part::NODE[..], &[Part::Kafka, Part::Postgres, Part::Minio]].concat();
         let stack = Stack::start(&parts, StackOptions::default()).await.unwrap();
         load_image(&stack).await;
         let host = stack.node_host_address().unwrap();
         let origin = Origin::start_on(host, corpus::CA11).await;
-        let database_url = stack.create_database("tipstaff").await.unwrap();
+        let database_url = stack.create_database("watching").await.unwrap();
         let s3 = stack.s3().unwrap();
         let values = format!(
             "image: {{tag: test, pullPolicy: Never}}
@@ -74,24 +74,24 @@ test: {{url: '{url}'}}
     }
 
     /// `helm install` or `helm upgrade` of this checkout's chart.
-    pub async fn helm(&self, verb: &str, more: &[&str]) {
+    pub(crate) async fn helm(&self, verb: &str, more: &[&str]) {
         let chart = format!("{CHECKOUT}/charts/tipstaff");
         let mut arguments = vec![verb, "tipstaff", &chart, "--namespace", NAMESPACE, "--values", "-"];
         arguments.extend_from_slice(more);
         self.stack.helm(&arguments, &self.values).await.unwrap();
     }
 
-    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
-        let all: Vec<&str> = arguments.iter().copied().chain(["--namespace", NAMESPACE]).collect();
+    pub(crate) async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        let all = [&["--namespace", NAMESPACE], arguments].concat();
         self.stack.kubectl(&all, input).await.map_err(|error| error.to_string())
     }
 
-    pub async fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.kubectl(arguments, "").await.unwrap()).unwrap()
     }
 
     /// Waits until a Deployment has so many ready pods, and no others.
-    pub async fn ready(&self, deployment: &str, count: u64) {
+    pub(crate) async fn ready(&self, deployment: &str, count: u64) {
         eventually(&format!("{count} ready pods of {deployment}"), LONG, async || {
             let found = self.kubectl(&["get", "deployment", deployment, "-o", "json"], "").await?;
             let found: Value = serde_json::from_str(&found).unwrap();
@@ -107,7 +107,7 @@ test: {{url: '{url}'}}
     }
 
     /// Waits until a Deployment shall have so many pods.
-    pub async fn replicas(&self, deployment: &str, count: u64) {
+    pub(crate) async fn replicas(&self, deployment: &str, count: u64) {
         eventually(&format!("{count} replicas of {deployment}"), LONG, async || {
             let found = self.json(&["get", "deployment", deployment, "-o", "json"]).await;
             let state = found["metadata"]["annotations"]["tipstaff.dev/scaling"].clone();
@@ -117,7 +117,7 @@ test: {{url: '{url}'}}
     }
 
     /// The names of pods that run, and are not on their way out.
-    pub async fn pods(&self, selector: &str) -> Vec<String> {
+    pub(crate) async fn pods(&self, selector: &str) -> Vec<String> {
         let found = self.json(&["get", "pods", "--selector", selector, "-o", "json"]).await;
         let pods = found["items"].as_array().unwrap().iter().map(|pod| &pod["metadata"]);
         let living = pods.filter(|meta| meta["deletionTimestamp"].is_null());
@@ -125,7 +125,7 @@ test: {{url: '{url}'}}
     }
 
     /// Applies subscriptions of the page that the test serves.
-    pub async fn create(&self, names: &[String]) {
+    pub(crate) async fn create(&self, names: &[String]) {
         let mut objects = format!(
             "apiVersion: tipstaff.dev/v1alpha1\nkind: Source\nmetadata: {{ name: court }}\n\
              spec: {{ kind: html, baseURL: '{}' }}\n",
@@ -140,7 +140,7 @@ test: {{url: '{url}'}}
         self.kubectl(&["apply", "-f", "-"], &objects).await.unwrap();
     }
 
-    pub async fn request(&self, subscription: &str, token: &str) {
+    pub(crate) async fn request(&self, subscription: &str, token: &str) {
         let annotation = format!("tipstaff.dev/requestedAt={token}");
         let object = format!("tsub/{subscription}");
         let runs = self.count("select count(*) from runs").await;
@@ -153,7 +153,7 @@ test: {{url: '{url}'}}
     }
 
     /// Waits until there are so many runs and all of them have succeeded.
-    pub async fn ended(&self, count: i64) {
+    pub(crate) async fn ended(&self, count: i64) {
         eventually(&format!("{count} ended runs"), LONG, async || {
             let phases: Vec<(String, i64)> =
                 sqlx::query_as("select phase, count(*) from runs group by phase order by phase")
@@ -165,17 +165,17 @@ test: {{url: '{url}'}}
         .await;
     }
 
-    pub async fn count(&self, sql: &'static str) -> i64 {
+    pub(crate) async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
-    pub async fn condition(&self, object: &str, kind: &str, status: &str) {
+    pub(crate) async fn condition(&self, object: &str, kind: &str, status: &str) {
         let condition = format!("--for=condition={kind}={status}");
         self.kubectl(&["wait", object, &condition, "--timeout=60s"], "").await.unwrap();
     }
 
     /// Every run has an artifact, and every artifact's blob is what was served, under its hash.
-    pub async fn artifacts_are_what_was_served(&self) {
+    pub(crate) async fn artifacts_are_what_was_served(&self) {
         let without =
             "select count(*) from runs r where not exists (select from artifacts a where a.run_id = r.id)";
         assert_eq!(self.count(without).await, 0);
@@ -192,7 +192,7 @@ test: {{url: '{url}'}}
 
     /// What a ServiceAccount of the release may do, as the API server says, each as `RESOURCE[/NAME] VERBS`; without what
     /// everyone may.
-    pub async fn permissions(&self, account: &str) -> BTreeSet<String> {
+    pub(crate) async fn permissions(&self, account: &str) -> BTreeSet<String> {
         let user = format!("system:serviceaccount:{NAMESPACE}:{account}");
         let groups = ["system:authenticated", "system:serviceaccounts"];
         let mut arguments = vec!["auth", "can-i", "--list", "--no-headers", "--as", &user];
@@ -209,7 +209,7 @@ test: {{url: '{url}'}}
     }
 
     /// Waits until nothing is left in the namespace but these, what every namespace has, Events and custom resources.
-    pub async fn left(&self, expected: &[&str]) {
+    pub(crate) async fn left(&self, expected: &[&str]) {
         let kinds = "all,configmaps,secrets,serviceaccounts,roles,rolebindings,poddisruptionbudgets,\
                      networkpolicies,leases";
         eventually("an empty namespace", LONG, async || {
