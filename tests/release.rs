@@ -18,7 +18,7 @@ const MANY: usize = 60;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_works_scales_survives_is_upgraded_and_goes() {
     if stack::can_run_node().is_err() {
-        // By root and on Linux only, and the stack says so.
+        // The stack says why.
         let refused = Stack::start(&Part::NODE, StackOptions::default()).await.unwrap_err();
         assert!(matches!(refused, StackError::NoNode { .. }), "{refused}");
         return;

@@ -85,8 +85,7 @@ pub(super) fn metadata_api<K: Kind>(client: &Client, namespace: &str) -> Api<Par
 /// The API server refuses with a conflict when the object has another version by now. That is the only guard against
 /// writing to another object of the same name: for a status it does not look at the uid.
 ///
-/// A merge patch costs the API server half of what server-side apply does. Nobody else writes statuses, so nothing is
-/// lost by it.
+/// Server-side apply costs the API server half as much again. Nobody else writes statuses, so nothing is lost without it.
 pub(super) async fn write_status<K: Kind>(
     client: &Client,
     object: &impl ResourceExt,

@@ -48,7 +48,7 @@ const SERVICE: &str = r#"{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_run_and_reach_what_they_shall_and_nothing_of_them_stays() {
-    if !is_root() {
+    if stack::can_run_node().is_err() {
         let refused = Stack::start(&Part::NODE, StackOptions::default()).await.unwrap_err();
         assert!(matches!(refused, StackError::NoNode { .. }), "{refused}");
         return;
@@ -121,11 +121,6 @@ async fn use_node(stack: &Stack) {
     ready(stack).await;
     assert_eq!(started(stack).await, before);
     assert!(stack.kubectl(&logs, "").await.unwrap().starts_with(&said));
-}
-
-fn is_root() -> bool {
-    let user = Command::new("id").arg("-u").output().unwrap();
-    user.stdout == b"0\n"
 }
 
 async fn ready(stack: &Stack) {
@@ -280,7 +275,7 @@ async fn program_with_a_node_to_be_killed() {
 
 #[tokio::test]
 async fn a_node_ends_with_a_test_program_that_is_killed() {
-    if !is_root() {
+    if stack::can_run_node().is_err() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! The machine that pods run on: namespaces of its own.
 
-use std::net::SocketAddrV4;
+use std::{net::SocketAddrV4, process::Command};
 
 use super::Place;
 use crate::{
@@ -20,8 +20,8 @@ const PROGRAMS: [&str; 8] = ["unshare", "nsenter", "mount", "ip", "iptables", "c
 /// Whether a node can run here.
 ///
 /// # Errors
-/// [`StackError::NoNode`], with the reason, where none can: another system than Linux, another user than root, or a
-/// program that is missing.
+/// [`StackError::NoNode`], with the reason, where none can: another system than Linux, another user than root, a program
+/// that is missing, or a kernel that refuses root its namespaces or control groups, as in most containers.
 pub fn can_run_node() -> Result<(), StackError> {
     let no_node = |reason: String| Err(StackError::NoNode { reason });
     if !cfg!(target_os = "linux") {
@@ -30,11 +30,26 @@ pub fn can_run_node() -> Result<(), StackError> {
     if !rustix::process::geteuid().is_root() {
         return no_node("namespaces and control groups are made by root alone".to_owned());
     }
-    match PROGRAMS.into_iter().find(|program| files::on_path(program).is_none()) {
-        None => Ok(()),
-        Some(missing) => {
-            no_node(format!("`{missing}` is missing; `scripts/setup.sh test` installs or names it"))
+    if let Some(missing) = PROGRAMS.into_iter().find(|program| files::on_path(program).is_none()) {
+        return no_node(format!("`{missing}` is missing; `scripts/setup.sh test` installs or names it"));
+    }
+    // As node.sh begins.
+    let tried = Command::new("unshare")
+        .args(["--net", "--mount", "--pid", "--fork", "--"])
+        .args(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1"])
+        .output();
+    match tried {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return no_node(format!("namespaces with a network of their own are refused: {said}"));
         }
+        Err(error) => return no_node(format!("`unshare` could not be started: {error}")),
+    }
+    let group = format!("tipstaff-stack-tries-{}", std::process::id());
+    match cgroups::create(&group).and_then(|()| cgroups::remove(&group)) {
+        Ok(()) => Ok(()),
+        Err(error) => no_node(format!("control groups are refused: {error}")),
     }
 }
 
