@@ -170,7 +170,7 @@ async fn at_rest_nothing_is_written_and_a_restart_changes_nothing() {
     tipstaff.condition("tsub/opinions", "Succeeding", "True", None).await;
     let settled = settle(&tipstaff).await;
 
-    assert!(operator.terminate().await.success());
+    operator.terminate().await;
     let _operator = tipstaff.operator(&[]);
     eventually("the next leader", Duration::from_secs(30), async || {
         let holder = tipstaff.object("lease/tipstaff-operator").await["spec"]["holderIdentity"].clone();
@@ -196,7 +196,7 @@ async fn probes_and_metrics_say_how_it_is() {
     })
     .await;
     assert!(operator.probe("/livez").await.starts_with("HTTP/1.1 200"));
-    assert!(operator.terminate().await.success());
+    operator.terminate().await;
 
     let operator = tipstaff.operator(&[]);
     let worker = tipstaff.worker(&[]);
@@ -222,6 +222,37 @@ async fn probes_and_metrics_say_how_it_is() {
         }
     }
     assert!(worker.probe("/metrics").await.contains("tipstaff_events_in_flight"));
+    tipstaff.remove().await;
+}
+
+/// As when the pod is there before its permissions.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_may_not_use_its_lease_says_so_until_it_may() {
+    let tipstaff = Installation::new("forbidden").await;
+    let operator = tipstaff.operator(&[("TIPSTAFF_LEASE_NAME", "elsewhere".to_owned())]);
+    eventually("an operator that misses a permission", Duration::from_secs(60), async || {
+        let answer = operator.probe("/readyz").await;
+        let says_so = answer.contains("lease: ") && answer.contains("get, create and update of Leases");
+        if answer.starts_with("HTTP/1.1 503") && says_so { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    let role = [
+        "create",
+        "role",
+        "elsewhere",
+        "--verb=get,update",
+        "--resource=leases",
+        "--resource-name=elsewhere",
+    ];
+    tipstaff.kubectl(&role, "").await.unwrap();
+    let binding = ["create", "rolebinding", "elsewhere", "--role=elsewhere", "--user=tipstaff-operator"];
+    tipstaff.kubectl(&binding, "").await.unwrap();
+    eventually("an operator that is ready", Duration::from_secs(60), async || {
+        let answer = operator.probe("/readyz").await;
+        if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    operator.terminate().await;
     tipstaff.remove().await;
 }
 

@@ -30,8 +30,6 @@ use crate::{
 };
 use lease::{LeaseHolder, LeaseOptions};
 
-pub use lease::LeaseError;
-
 /// How the operator works on a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
@@ -60,9 +58,6 @@ pub enum OperatorError {
     /// The catalog failed at the start.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// The lease could not be used.
-    #[error(transparent)]
-    Lease(#[from] LeaseError),
     /// The lag of the workers' groups cannot be read, which is a matter of configuration.
     #[error(transparent)]
     Lag(#[from] BusError),
@@ -118,7 +113,7 @@ impl Operator {
         let mut lease = LeaseHolder::new(self.client.clone(), options);
         let lead = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            lead = lease.acquire(&self.catalog, &*clock) => lead?,
+            lead = lease.acquire(&self.catalog, &*clock, &self.check) => lead,
         };
         info!(identity = self.options.identity, epoch = lead.epoch(), "leading");
         let metrics = self.metrics.clone();
@@ -167,8 +162,6 @@ impl Operator {
             tasks.spawn(scaler.run(stop.clone()));
         }
         let result = tokio::select! {
-            // A shutdown ends the parts too: it is looked at first.
-            biased;
             () = shutdown.cancelled() => Ok(()),
             () = lease.keep(&*clock) => {
                 warn!("the lease was lost");
@@ -181,6 +174,8 @@ impl Operator {
             },
             _ = tasks.join_next() => Err(OperatorError::PartEnded),
         };
+        // A shutdown stops the parts as well, and their end may be seen before it is.
+        let result = if stop.is_cancelled() { Ok(()) } else { result };
         stop.cancel();
         let drained = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(Duration::from_secs(5), drained).await.is_err() {

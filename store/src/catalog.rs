@@ -12,7 +12,7 @@ mod schedule;
 mod settings;
 mod stuck;
 
-use std::time::Duration;
+use std::{cmp::Ordering, time::Duration};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -122,31 +122,52 @@ impl Catalog {
     /// Applies the migrations that are missing. Run by one process at a time; others wait.
     ///
     /// # Errors
-    /// When a migration fails, or one that was applied differs from the one known here.
+    /// When a migration fails, or one that was applied differs from the one known here, and
+    /// [`CatalogError::SchemaVersion`] when the schema is of a newer release and no longer fits this one.
     pub async fn migrate(&self) -> Result<(), CatalogError> {
+        if self.schema_version().await? > known_version() {
+            return self.check_schema().await;
+        }
         MIGRATIONS.run(&self.pool).await.map_err(CatalogError::Migrate)
     }
 
-    /// Makes sure that the schema is the one this program was built for.
+    /// Makes sure that this program works with the schema: it is the one that it was built for, or a newer one that
+    /// says that it still fits.
     ///
     /// # Errors
-    /// [`CatalogError::SchemaVersion`] when it is older or newer.
+    /// [`CatalogError::SchemaVersion`] when it is older, or newer and does not fit.
     pub async fn check_schema(&self) -> Result<(), CatalogError> {
-        let wanted = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        let found = self.schema_version().await?;
+        let wanted = known_version();
+        let fits = match found.cmp(&wanted) {
+            Ordering::Less => false,
+            Ordering::Equal => true,
+            Ordering::Greater => self.oldest_program().await? <= wanted,
+        };
+        if fits { Ok(()) } else { Err(CatalogError::SchemaVersion { found, wanted }) }
+    }
+
+    /// The newest migration that was applied; 0 when there is none.
+    async fn schema_version(&self) -> Result<i64, CatalogError> {
         let action = "read the schema's version";
         let has_migrations: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
             .fetch_one(&self.pool)
             .await
             .map_err(failed(action))?;
-        let found: i64 = if has_migrations {
-            sqlx::query_scalar("select coalesce(max(version), 0) from _sqlx_migrations where success")
-                .fetch_one(&self.pool)
-                .await
-                .map_err(failed(action))?
-        } else {
-            0
-        };
-        if found == wanted { Ok(()) } else { Err(CatalogError::SchemaVersion { found, wanted }) }
+        if !has_migrations {
+            return Ok(0);
+        }
+        sqlx::query_scalar("select coalesce(max(version), 0) from _sqlx_migrations where success")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed(action))
+    }
+
+    async fn oldest_program(&self) -> Result<i64, CatalogError> {
+        sqlx::query_scalar("select oldest_program from schema_support")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("read which programs the schema fits"))
     }
 
     /// Asks the database for a sign of life.
@@ -157,6 +178,11 @@ impl Catalog {
         sqlx::query("select 1").execute(&self.pool).await.map_err(failed("answer"))?;
         Ok(())
     }
+}
+
+/// The newest migration that this program knows.
+fn known_version() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 fn failed(action: &'static str) -> impl FnOnce(sqlx::Error) -> CatalogError {

@@ -51,10 +51,12 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
-    /// Asks it to end and waits until it has.
-    pub async fn terminate(self) -> ExitStatus {
+    /// Asks it to end and waits until it has, as it should.
+    pub async fn terminate(self) {
         self.signal("TERM").await;
-        self.wait().await
+        let log = self.log.clone();
+        let status = self.wait().await;
+        assert!(status.success(), "ended with {status}; log:\n{}", read(&log));
     }
 
     /// Sends a signal, named as for `kill`.
@@ -106,8 +108,12 @@ impl Process {
 
     /// What it logged.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        read(&self.log)
     }
+}
+
+fn read(log: &Path) -> String {
+    std::fs::read_to_string(log).unwrap_or_default()
 }
 
 /// The path of a program of the workspace. Programs are in `target/debug` or `target/release`, tests in its folder `deps`.

@@ -17,6 +17,7 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
+use service::Check;
 use store::catalog::{Catalog, CatalogError, Lead};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
@@ -25,6 +26,8 @@ use tracing::{debug, warn};
 const FOLLOWER_LOOKS_EVERY: Duration = Duration::from_secs(1);
 /// How long a request may take.
 const REQUEST: Duration = Duration::from_secs(5);
+/// What the readiness calls it.
+const PART: &str = "lease";
 
 /// Which Lease, and who asks for it.
 #[derive(Clone, Debug)]
@@ -42,7 +45,7 @@ pub(super) struct LeaseOptions {
 #[error(
     "the Lease {namespace}/{name} cannot be used; the operator needs get, create and update of Leases there"
 )]
-pub struct LeaseError {
+pub(super) struct LeaseError {
     namespace: String,
     name: String,
     #[source]
@@ -62,17 +65,22 @@ impl LeaseHolder {
         Self { leases: Api::namespaced(client, &options.namespace), options, seen: None }
     }
 
-    /// Waits until this replica leads: it holds the Lease, and the catalog knows its epoch.
-    ///
-    /// # Errors
-    /// When the API server forbids what is needed. Any other failure is tried again.
-    pub(super) async fn acquire(&mut self, catalog: &Catalog, clock: &dyn Clock) -> Result<Lead, LeaseError> {
+    /// Waits until this replica leads: it holds the Lease, and the catalog knows its epoch. Failures are shown in `check`
+    /// and tried again: permissions, too, may come after the pod that needs them.
+    pub(super) async fn acquire(&mut self, catalog: &Catalog, clock: &dyn Clock, check: &Check) -> Lead {
         loop {
             match self.try_to_acquire(catalog, clock.now()).await {
-                Ok(Some(lead)) => return Ok(lead),
-                Ok(None) => {}
-                Err(AcquireError::Lease(error)) if is_forbidden(&error.source) => return Err(error),
-                Err(error) => warn!(error = error_chain(&error), "it is not known who leads; trying again"),
+                Ok(lead) => {
+                    check.well(PART);
+                    if let Some(lead) = lead {
+                        return lead;
+                    }
+                }
+                Err(error) => {
+                    let cause = error_chain(&error);
+                    warn!(error = cause, "it is not known who leads; trying again");
+                    check.ill(PART, cause);
+                }
             }
             sleep(FOLLOWER_LOOKS_EVERY).await;
         }
@@ -253,10 +261,6 @@ impl LeaseHolder {
 
 fn holder(lease: &Lease) -> Option<&String> {
     lease.spec.as_ref()?.holder_identity.as_ref().filter(|holder| !holder.is_empty())
-}
-
-fn is_forbidden(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(refusal) if matches!(refusal.code, 401 | 403))
 }
 
 #[derive(Debug, thiserror::Error)]
