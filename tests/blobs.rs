@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use jiff::Timestamp;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use stack::Stack;
 use store::blobs::{
     BlobError, BlobKey, BlobLocation, BlobUri, Blobs, S3Blobs, S3Credentials, S3Options, Spool, SpooledBody,
@@ -17,6 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
 const MIB: usize = 1024 * 1024;
@@ -236,6 +239,72 @@ async fn an_object_store_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
+async fn the_certificates_of_a_private_authority_are_trusted_where_it_is_named() {
+    let directory = TempDir::new().unwrap();
+    let (address, ca) = encrypted().await;
+    let ca_file = directory.path().join("ca.crt");
+    std::fs::write(&ca_file, ca).unwrap();
+    let endpoint = Some(format!("https://{address}"));
+    let options = S3Options { endpoint, ca_file: Some(ca_file.clone()), ..options(&directory).await };
+
+    let blobs = connect(&BlobLocation::S3(options.clone())).await.unwrap();
+    let spool = Spool::open(directory.path().join("spool")).await.unwrap();
+    let body = spooled(&spool, b"encrypted on its way").await;
+    let uri = blobs.put(&key(&body), &body).await.unwrap();
+    assert!(blobs.exists(&uri).await.unwrap());
+
+    let public_only = S3Options { ca_file: None, ..options.clone() };
+    let error = connect(&BlobLocation::S3(public_only)).await.unwrap_err();
+    assert!(events::error_chain(&error).contains("certificate"), "{}", events::error_chain(&error));
+
+    for (text, said) in [(None, "could not read"), (Some("no certificate"), "PEM format")] {
+        match text {
+            Some(text) => std::fs::write(&ca_file, text).unwrap(),
+            None => std::fs::remove_file(&ca_file).unwrap(),
+        }
+        let error = S3Blobs::new(&options).unwrap_err().to_string();
+        assert!(error.contains(said) && error.contains("ca.crt"), "{error}");
+    }
+}
+
+/// An address where the object store answers in TLS, and the certificate of who signed its certificate.
+async fn encrypted() -> (SocketAddr, String) {
+    let authority_key = KeyPair::generate().unwrap();
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(parameters, authority_key).unwrap();
+    let own_key = KeyPair::generate().unwrap();
+    let parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let own = parameters.signed_by(&own_key, &authority).unwrap();
+
+    let private_key = PrivateKeyDer::try_from(own_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.der().clone()], private_key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let s3 = Stack::shared().await.unwrap().s3().unwrap();
+    let target = s3.endpoint.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (acceptor, target) = (acceptor.clone(), target.clone());
+            tokio::spawn(async move {
+                // A client that does not trust the certificate hangs up.
+                let Ok(mut client) = acceptor.accept(client).await else { return };
+                let mut server = TcpStream::connect(&target).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (address, authority.pem())
+}
+
+#[tokio::test]
 async fn options_that_cannot_work_are_refused() {
     let directory = TempDir::new().unwrap();
     let right = options(&directory).await;
@@ -310,6 +379,7 @@ async fn options(directory: &TempDir) -> S3Options {
         region: s3.region,
         bucket: blobs_bucket(directory),
         path_style: true,
+        ca_file: None,
         credentials: S3Credentials::File(credentials_path(directory)),
     }
 }

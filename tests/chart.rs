@@ -22,7 +22,7 @@ use serde_json::Value;
 use stack::Stack;
 use uuid::Uuid;
 
-/// Kafka and PostgreSQL as they are in earnest: encrypted, and with certificates and passwords.
+/// Kafka, PostgreSQL and the object store as they are in earnest: encrypted, and with certificates and passwords.
 const SECURED: &str = "
 database:
   tls: {caSecret: catalog-ca, clientCertificateSecret: catalog-client}
@@ -32,6 +32,9 @@ kafka:
   tls: {enabled: true, caSecret: kafka-ca, caKey: root.pem, clientCertificateSecret: kafka-client}
   sasl: {mechanism: SCRAM-SHA-512, existingSecret: kafka-user}
   properties: {socket.keepalive.enable: true}
+s3:
+  endpoint: 'https://store:9000'
+  tls: {caSecret: store-ca}
 ";
 
 /// Everything on.

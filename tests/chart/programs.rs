@@ -97,7 +97,7 @@ async fn the_workers_file_is_one_that_the_operator_takes() {
 
     let secured = workers(&objects(&stack, "court", SECURED).await);
     let volumes: Vec<_> = secured.volumes.iter().map(|volume| volume.name.as_str()).collect();
-    assert_eq!(volumes, ["database-ca", "database-client", "kafka-ca", "kafka-client"]);
+    assert_eq!(volumes, ["database-ca", "database-client", "kafka-ca", "kafka-client", "s3-ca"]);
     let mounts: Vec<_> = secured.volume_mounts.iter().map(|mount| mount.mount_path.as_str()).collect();
     assert_eq!(mounts, volumes.iter().map(|name| format!("/etc/tipstaff/{name}")).collect::<Vec<_>>());
 

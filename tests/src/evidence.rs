@@ -24,6 +24,7 @@ pub async fn read_blob(stack: &Stack, uri: &str) -> Vec<u8> {
         region: s3.region,
         bucket: s3.bucket,
         path_style: true,
+        ca_file: None,
         credentials: S3Credentials::File(credentials.path().to_owned()),
     })
     .unwrap();

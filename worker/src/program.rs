@@ -67,6 +67,9 @@ struct BlobArguments {
     /// Put the bucket into the host name instead of the path
     #[arg(long, env = "S3_VIRTUAL_HOST")]
     s3_virtual_host: bool,
+    /// A file of PEM certificates that the object store's is checked against, instead of the system's roots
+    #[arg(long, env = "AWS_CA_BUNDLE")]
+    s3_ca_file: Option<PathBuf>,
     /// A shared credentials file, instead of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
     #[arg(long, env = "AWS_SHARED_CREDENTIALS_FILE")]
     s3_credentials_file: Option<PathBuf>,
@@ -82,6 +85,7 @@ impl BlobArguments {
                 // The flags' own rules ask for one of the two.
                 bucket: bucket.unwrap_or_default(),
                 path_style: !self.s3_virtual_host,
+                ca_file: self.s3_ca_file,
                 credentials: self.s3_credentials_file.map_or(S3Credentials::Environment, S3Credentials::File),
             }),
         }

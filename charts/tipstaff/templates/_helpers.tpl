@@ -193,6 +193,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
   value: {{ .region | quote }}
 - name: S3_VIRTUAL_HOST
   value: {{ .virtualHost | quote }}
+{{- if .tls.caSecret }}
+- name: AWS_CA_BUNDLE
+  value: {{ printf "/etc/tipstaff/s3-ca/%s" .tls.caKey | quote }}
+{{- end }}
 - name: AWS_ACCESS_KEY_ID
   valueFrom:
     secretKeyRef: {name: {{ .existingSecret | quote }}, key: {{ .accessKeyIDKey | quote }}}
@@ -223,6 +227,13 @@ kafka-client: {{ . }}
 
 {{- define "tipstaff.certificates" -}}
 {{- printf "%s\n%s" (include "tipstaff.certificates.database" .) (include "tipstaff.certificates.kafka" .) | trim -}}
+{{- end -}}
+
+{{- define "tipstaff.certificates.workers" -}}
+{{- include "tipstaff.certificates" . -}}
+{{- with .Values.s3.tls.caSecret }}
+s3-ca: {{ . }}
+{{- end }}
 {{- end -}}
 
 {{/* Volumes for a text of certificates, as above. */}}
@@ -274,7 +285,7 @@ env:
   {{- with .Values.workers.env }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- $certificates := include "tipstaff.certificates" . }}
+{{- $certificates := include "tipstaff.certificates.workers" . }}
 {{- with concat (include "tipstaff.volumes" $certificates | fromYamlArray) .Values.workers.volumes }}
 volumes:
   {{- toYaml . | nindent 2 }}

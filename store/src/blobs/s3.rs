@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +25,7 @@ use aws_smithy_http_client::Builder as HttpClientBuilder;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use url::Url;
 
 use super::spool::Contents;
@@ -46,8 +48,7 @@ const DEFAULT_REGION: &str = "us-east-1";
 /// How to reach a bucket.
 ///
 /// The credentials need `s3:GetObject` and `s3:PutObject` on its objects and `s3:ListBucket` on the bucket (without it a
-/// missing object is answered by 403), and `s3:CreateBucket` if it is not there yet. Certificates of an `https` endpoint
-/// are checked against the system's roots; `SSL_CERT_FILE` names others.
+/// missing object is answered by 403), and `s3:CreateBucket` if it is not there yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Options {
     /// `http` or `https` URL of the object store; none for Amazon's own.
@@ -58,6 +59,8 @@ pub struct S3Options {
     pub bucket: String,
     /// Whether the bucket stands in the path (MinIO and most others) or in the host name.
     pub path_style: bool,
+    /// A file of PEM certificates that an `https` endpoint's is checked against, instead of the system's roots.
+    pub ca_file: Option<PathBuf>,
     /// Who asks.
     pub credentials: S3Credentials,
 }
@@ -92,7 +95,7 @@ impl S3Blobs {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(timeouts(QUESTION_TIMEOUTS))
-            .http_client(http_client(encrypted)?);
+            .http_client(http_client(encrypted, options.ca_file.as_deref())?);
         config.set_endpoint_url(options.endpoint.clone());
         Ok(Self {
             client: Client::from_conf(config.build()),
@@ -225,9 +228,13 @@ fn check(options: &S3Options) -> Result<bool, BlobError> {
     }
 }
 
-fn http_client(encrypted: bool) -> Result<SharedHttpClient, BlobError> {
+fn http_client(encrypted: bool, ca_file: Option<&Path>) -> Result<SharedHttpClient, BlobError> {
     // Root certificates are loaded only where they are used: an image without any can reach a plain endpoint.
-    let roots = TrustStore::empty().with_native_roots(encrypted);
+    let roots = TrustStore::empty().with_native_roots(encrypted && ca_file.is_none());
+    let roots = match ca_file {
+        Some(path) => roots.with_pem_certificate(certificates(path)?),
+        None => roots,
+    };
     let context = TlsContext::builder()
         .with_trust_store(roots)
         .build()
@@ -236,6 +243,19 @@ fn http_client(encrypted: bool) -> Result<SharedHttpClient, BlobError> {
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
         .tls_context(context)
         .build_https())
+}
+
+/// The client would take a file without certificates for one that trusts nobody, and fail at the first request.
+fn certificates(path: &Path) -> Result<Vec<u8>, BlobError> {
+    let pem =
+        std::fs::read(path).map_err(BlobError::file("read the object store's certificates in", path))?;
+    match CertificateDer::pem_slice_iter(&pem).next() {
+        Some(Ok(_)) => Ok(pem),
+        Some(Err(_)) | None => Err(BlobError::Configuration(format!(
+            "{} has no certificate in PEM format to check the object store's against",
+            path.display()
+        ))),
+    }
 }
 
 fn timeouts((attempt, all_attempts): (Duration, Duration)) -> TimeoutConfig {
