@@ -11,9 +11,9 @@ use events::run_reasons;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use store::catalog::{
-    CatalogError, CatchUp, Concurrency, DeletedSource, DueRun, HeaderSetting, HeaderSource, ObjectKey,
-    RequestedRun, Skip, SkippedTogether, SourceRecord, SourceSettings, SubscriptionRecord, SubscriptionRow,
-    SubscriptionSettings, Trigger, WhenActive,
+    CatalogError, CatchUp, Concurrency, DeletedSource, DueRun, FollowSettings, HeaderSetting, HeaderSource,
+    ObjectKey, RequestedRun, Skip, SkippedTogether, SourceRecord, SourceSettings, SubscriptionRecord,
+    SubscriptionRow, SubscriptionSettings, Trigger, WhenActive,
 };
 use uuid::Uuid;
 
@@ -295,6 +295,14 @@ fn source_settings(valid: ValidatedSource) -> SourceSettings {
         timeout_ms: millis(valid.fetch.timeout),
         max_bytes: valid.fetch.max_bytes,
         min_interval_ms: millis(valid.min_interval),
+        follow: valid.follow.map(|follow| FollowSettings {
+            links: follow.links,
+            include: follow.include,
+            exclude: follow.exclude,
+            same_host: follow.same_host,
+            limit: follow.limit,
+        }),
+        cadence_ms: valid.cadence.map(millis),
     }
 }
 

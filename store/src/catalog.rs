@@ -29,7 +29,7 @@ pub use outbox::{OutboxBacklog, OutboxBatch};
 pub use runs::{RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
 pub use settings::{
-    CatchUp, Concurrency, HeaderSetting, HeaderSource, ScheduledSubscription, SourceSettings,
+    CatchUp, Concurrency, FollowSettings, HeaderSetting, HeaderSource, ScheduledSubscription, SourceSettings,
     SubscriptionSettings,
 };
 pub use stuck::{StuckPolicy, StuckRuns};

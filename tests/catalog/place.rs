@@ -172,6 +172,8 @@ pub(crate) fn source_record(name: &str) -> SourceRecord {
         timeout_ms: 30_000,
         max_bytes: 1 << 20,
         min_interval_ms: 1_000,
+        follow: None,
+        cadence_ms: None,
     };
     SourceRecord { key: object(name), generation: 1, settings }
 }

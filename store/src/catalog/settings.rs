@@ -26,6 +26,27 @@ pub struct SourceSettings {
     pub max_bytes: u64,
     /// The shortest time between two requests to one host.
     pub min_interval_ms: u64,
+    /// Which links of the page are fetched too. Settings of an older release have none.
+    #[serde(default)]
+    pub follow: Option<FollowSettings>,
+    /// Within which time a change is expected at least once.
+    #[serde(default)]
+    pub cadence_ms: Option<u64>,
+}
+
+/// Which links of a page, or entries of a feed or sitemap, are fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowSettings {
+    /// A CSS selector of elements with a link.
+    pub links: String,
+    /// Regular expressions of which one must match a part of the link's URL; none: every link is taken.
+    pub include: Vec<String>,
+    /// Regular expressions of which none may match a part of it.
+    pub exclude: Vec<String>,
+    /// Whether only links to the base URL's own host are taken.
+    pub same_host: bool,
+    /// How many links are fetched in one run at most.
+    pub limit: u32,
 }
 
 /// A header of each request to a source.
