@@ -117,6 +117,14 @@ impl Event {
         })
     }
 
+    /// The same event with other data.
+    ///
+    /// # Errors
+    /// When the payload cannot be written as JSON.
+    pub fn with_payload<P: Payload>(&self, payload: &P) -> Result<Self, serde_json::Error> {
+        Ok(Self { payload: serde_json::to_vec(payload)?, ..self.clone() })
+    }
+
     /// The payload as its type.
     ///
     /// # Errors

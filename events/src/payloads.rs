@@ -52,6 +52,9 @@ pub struct CrawlUrl {
     pub url: String,
     /// The host of the URL, with its port where one is given: what politeness counts by.
     pub host: String,
+    /// Whether a slot of the host was kept for it, and it waited until then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub slot_promised: bool,
 }
 
 impl Payload for CrawlUrl {

@@ -4,9 +4,13 @@
 
 mod artifacts;
 mod backfill;
+mod documents;
+mod health;
+mod hosts;
 mod lead;
 mod objects;
 mod outbox;
+mod robots;
 mod runs;
 mod schedule;
 mod settings;
@@ -22,10 +26,14 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub use artifacts::{Artifact, CrawlWork, NewArtifact, StoredArtifact};
+pub use artifacts::{Artifact, LatestArtifact, NewArtifact};
+pub use documents::{CrawlWork, Evidence, FoundDocument, KnownDocument, StoredDocument};
+pub use health::{SourceFailing, SourceHealth, SourceNews};
+pub use hosts::{Slot, SlotRequest};
 pub use lead::Lead;
 pub use objects::{DeletedSource, ObjectKey, SourceRecord, SourceRow, SubscriptionRecord, SubscriptionRow};
 pub use outbox::{OutboxBacklog, OutboxBatch};
+pub use robots::{RobotsOutcome, RobotsRecord};
 pub use runs::{RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
 pub use settings::{

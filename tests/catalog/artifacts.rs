@@ -1,4 +1,4 @@
-use store::catalog::{Artifact, Catalog, NewArtifact, RunPhase, StoredArtifact};
+use store::catalog::{Artifact, Catalog, Evidence, NewArtifact, RunPhase, StoredDocument};
 use uuid::Uuid;
 
 use crate::place::{OTHER_URL, Place, URL, fetched, minute};
@@ -8,7 +8,7 @@ async fn an_artifact_is_stored_with_its_evidence_and_ends_the_run() {
     let place = Place::new().await;
     let subscription = place.subscription("opinions").await;
     let run = place.begun_run(&subscription, minute(1), &[URL]).await;
-    let artifact = store(&place.catalog, &fetched(run, URL, 'a')).await;
+    let artifact = store(&place.catalog, run, URL, 'a').await;
     let expected = Artifact {
         id: artifact.id,
         source_url: URL.to_owned(),
@@ -22,10 +22,17 @@ async fn an_artifact_is_stored_with_its_evidence_and_ends_the_run() {
     assert_eq!(artifact, expected);
     assert_eq!(place.catalog.run_artifacts(run).await.unwrap(), [expected]);
     let evidence =
-        "select concat_ws(' ', final_url, status, headers, remote_address) from artifacts where id = $1";
+        "select concat_ws(' ', final_url, redirects, request_headers, robots, status, headers, remote_address)
+         from artifacts where id = $1";
     assert_eq!(
         place.text_of(evidence, artifact.id).await,
-        format!(r#"{URL}/ 200 [["etag", "\"1\""], ["etag", "\"2\""]] 192.0.2.1:443"#)
+        [
+            &format!("{URL}/"),
+            r#"[["https://example.org/", 301, "/opinions/"]]"#,
+            r#"[["authorization", "(not kept)"]] Allowed 200"#,
+            r#"[["etag", "\"1\""], ["etag", "\"2\""]] 192.0.2.1:443"#,
+        ]
+        .join(" ")
     );
     let report = place.ended(run).await;
     assert_eq!((report.phase, report.reason.as_deref()), (RunPhase::Succeeded, Some("Changed")));
@@ -37,13 +44,13 @@ async fn storing_again_gives_the_artifact_that_is_there() {
     let place = Place::new().await;
     let subscription = place.subscription("opinions").await;
     let run = place.begun_run(&subscription, minute(1), &[URL, OTHER_URL]).await;
-    let first = store(&place.catalog, &fetched(run, URL, 'a')).await;
+    let first = store(&place.catalog, run, URL, 'a').await;
     // The page has changed between two deliveries of the event: what was stored first stands.
-    assert_eq!(store(&place.catalog, &fetched(run, URL, 'b')).await, first);
+    assert_eq!(store(&place.catalog, run, URL, 'b').await, first);
     assert!(place.is_active(run).await);
     // Also once the run has ended.
-    store(&place.catalog, &fetched(run, OTHER_URL, 'c')).await;
-    assert_eq!(store(&place.catalog, &fetched(run, URL, 'b')).await, first);
+    store(&place.catalog, run, OTHER_URL, 'c').await;
+    assert_eq!(store(&place.catalog, run, URL, 'b').await, first);
     assert_eq!(place.number("select count(*) from artifacts").await, 2);
 }
 
@@ -55,21 +62,21 @@ async fn changed_compares_with_what_the_subscription_last_stored_of_the_url() {
     let mut visit = async |digit| {
         number += 1;
         let run = place.begun_run(&subscription, minute(number), &[URL]).await;
-        let artifact = store(&place.catalog, &fetched(run, URL, digit)).await;
+        let artifact = store(&place.catalog, run, URL, digit).await;
         let report = place.ended(run).await;
         let reason = if artifact.changed { "Changed" } else { "Unchanged" };
         assert_eq!((report.phase, report.reason.as_deref()), (RunPhase::Succeeded, Some(reason)));
         assert_eq!(report.changed, Some(artifact.changed));
-        artifact
+        (run, artifact)
     };
     let first = visit('a').await;
     let same = visit('a').await;
     let other = visit('b').await;
     let back = visit('a').await;
-    assert_eq!([&first, &same, &other, &back].map(|artifact| artifact.changed), [true, false, true, true]);
-    let before = async |artifact: &Artifact| place.catalog.artifact_before(artifact.id).await.unwrap();
-    assert_eq!(before(&first).await, None);
-    assert_eq!(before(&back).await, Some(other));
+    assert_eq!([&first, &same, &other, &back].map(|visit| visit.1.changed), [true, false, true, true]);
+    let before = async |run: Uuid| place.catalog.artifact_before(run, URL).await.unwrap();
+    assert_eq!(before(first.0).await, None);
+    assert_eq!(before(back.0).await, Some(other.1));
 }
 
 #[tokio::test]
@@ -77,14 +84,14 @@ async fn each_subscription_and_each_url_has_its_own_history() {
     let place = Place::new().await;
     let (one, other) = (place.subscription("opinions").await, place.subscription("orders").await);
     let run = place.begun_run(&one, minute(1), &[URL, OTHER_URL]).await;
-    assert!(store(&place.catalog, &fetched(run, URL, 'a')).await.changed);
-    let of_other_url = store(&place.catalog, &fetched(run, OTHER_URL, 'a')).await;
+    assert!(store(&place.catalog, run, URL, 'a').await.changed);
+    let of_other_url = store(&place.catalog, run, OTHER_URL, 'a').await;
     assert!(of_other_url.changed);
     let others_run = place.begun_run(&other, minute(1), &[URL]).await;
-    let of_other = store(&place.catalog, &fetched(others_run, URL, 'a')).await;
+    let of_other = store(&place.catalog, others_run, URL, 'a').await;
     assert!(of_other.changed);
-    for artifact in [of_other_url, of_other] {
-        assert_eq!(place.catalog.artifact_before(artifact.id).await.unwrap(), None);
+    for (run, url) in [(run, OTHER_URL), (others_run, URL)] {
+        assert_eq!(place.catalog.artifact_before(run, url).await.unwrap(), None);
     }
 }
 
@@ -93,9 +100,9 @@ async fn a_run_ends_with_the_last_of_its_documents() {
     let place = Place::new().await;
     let subscription = place.subscription("opinions").await;
     let run = place.begun_run(&subscription, minute(1), &[URL, OTHER_URL]).await;
-    store(&place.catalog, &fetched(run, URL, 'a')).await;
+    store(&place.catalog, run, URL, 'a').await;
     assert!(place.is_active(run).await);
-    store(&place.catalog, &fetched(run, OTHER_URL, 'b')).await;
+    store(&place.catalog, run, OTHER_URL, 'b').await;
     assert_eq!(place.ended(run).await.reason.as_deref(), Some("Changed"));
     let stored = place.catalog.run_artifacts(run).await.unwrap();
     assert_eq!(
@@ -105,8 +112,8 @@ async fn a_run_ends_with_the_last_of_its_documents() {
 
     // One of two changed is a change.
     let run = place.begun_run(&subscription, minute(2), &[URL, OTHER_URL]).await;
-    assert!(!store(&place.catalog, &fetched(run, URL, 'a')).await.changed);
-    assert!(store(&place.catalog, &fetched(run, OTHER_URL, 'c')).await.changed);
+    assert!(!store(&place.catalog, run, URL, 'a').await.changed);
+    assert!(store(&place.catalog, run, OTHER_URL, 'c').await.changed);
     assert_eq!(place.ended(run).await.changed, Some(true));
 }
 
@@ -127,8 +134,8 @@ async fn two_documents_stored_at_the_same_time_end_the_run_once() {
     for round in 1..=40 {
         let run = place.begun_run(&subscription, minute(round), &[URL, OTHER_URL]).await;
         let [one, other] = processes.clone();
-        let one = tokio::spawn(async move { store(&one, &fetched(run, URL, 'a')).await });
-        let other = tokio::spawn(async move { store(&other, &fetched(run, OTHER_URL, 'a')).await });
+        let one = tokio::spawn(async move { store(&one, run, URL, 'a').await });
+        let other = tokio::spawn(async move { store(&other, run, OTHER_URL, 'a').await });
         one.await.unwrap();
         other.await.unwrap();
         assert_eq!(place.ended(run).await.phase, RunPhase::Succeeded, "round {round}");
@@ -144,8 +151,8 @@ async fn one_document_stored_twice_at_the_same_time_is_one_artifact() {
     for round in 1..=40 {
         let run = place.begun_run(&subscription, minute(round), &[URL]).await;
         let [one, other] = processes.clone();
-        let one = tokio::spawn(async move { store(&one, &fetched(run, URL, 'a')).await });
-        let other = tokio::spawn(async move { store(&other, &fetched(run, URL, 'b')).await });
+        let one = tokio::spawn(async move { store(&one, run, URL, 'a').await });
+        let other = tokio::spawn(async move { store(&other, run, URL, 'b').await });
         assert_eq!(one.await.unwrap(), other.await.unwrap(), "round {round}");
     }
     assert_eq!(place.number("select count(*) from artifacts").await, 40);
@@ -157,11 +164,10 @@ async fn nothing_is_stored_for_a_run_that_has_ended() {
     let subscription = place.subscription("opinions").await;
     let run = place.begun_run(&subscription, minute(1), &[URL]).await;
     place.catalog.fail_run(run, "Replaced", "", minute(2)).await.unwrap();
-    let stored = place.catalog.store_artifact(&fetched(run, URL, 'a'), minute(3)).await.unwrap();
-    assert_eq!(stored, StoredArtifact::RunEnded);
-    let unknown = fetched(Uuid::new_v4(), URL, 'a');
-    let stored = place.catalog.store_artifact(&unknown, minute(3)).await.unwrap();
-    assert_eq!(stored, StoredArtifact::RunEnded);
+    let stored = place.store(run, URL, 'a', minute(3)).await;
+    assert_eq!(stored, StoredDocument::NotWaitedFor);
+    let stored = place.store(Uuid::new_v4(), URL, 'a', minute(3)).await;
+    assert_eq!(stored, StoredDocument::NotWaitedFor);
     assert_eq!(place.number("select count(*) from artifacts").await, 0);
     assert_eq!(place.ended(run).await.finished_at, Some(minute(2)));
 }
@@ -171,10 +177,11 @@ async fn an_artifact_that_cannot_be_stored_leaves_its_document_waiting() {
     let place = Place::new().await;
     let subscription = place.subscription("opinions").await;
     let run = place.begun_run(&subscription, minute(1), &[URL]).await;
-    let no_hash = NewArtifact { fetch_hash: "XYZ".to_owned(), ..fetched(run, URL, 'a') };
-    place.catalog.store_artifact(&no_hash, minute(2)).await.unwrap_err();
+    let no_hash = NewArtifact { fetch_hash: "XYZ".to_owned(), ..fetched('a') };
+    let stored = place.catalog.store_document(run, URL, Evidence::New(&no_hash), &[], minute(2)).await;
+    stored.unwrap_err();
     assert!(place.catalog.crawl_work(run, URL).await.unwrap().unwrap().is_pending);
-    store(&place.catalog, &fetched(run, URL, 'a')).await;
+    store(&place.catalog, run, URL, 'a').await;
     assert_eq!(place.ended(run).await.phase, RunPhase::Succeeded);
 }
 
@@ -188,7 +195,7 @@ async fn the_work_on_a_document_is_known_until_it_is_done() {
     assert_eq!(work.artifact, None);
     assert_eq!(work.source, place.catalog.run_plan(run).await.unwrap().unwrap().source);
 
-    let artifact = store(&place.catalog, &fetched(run, URL, 'a')).await;
+    let artifact = store(&place.catalog, run, URL, 'a').await;
     let work = place.catalog.crawl_work(run, URL).await.unwrap().unwrap();
     assert!(!work.is_pending);
     assert_eq!(work.artifact, Some(artifact));
@@ -210,7 +217,7 @@ async fn a_body_is_found_again_by_its_source_and_hash() {
     let others_run = place.run(&other, minute(1)).await;
     let source_of = async |run| place.catalog.run_plan(run).await.unwrap().unwrap().source_id;
     let (source, others_source) = (source_of(run).await, source_of(others_run).await);
-    let artifact = store(&place.catalog, &fetched(run, URL, 'a')).await;
+    let artifact = store(&place.catalog, run, URL, 'a').await;
     let stored =
         async |source, digit: &str| place.catalog.stored_blob(source, &digit.repeat(64)).await.unwrap();
     assert_eq!(stored(source, "a").await, Some(artifact.blob_uri));
@@ -218,9 +225,10 @@ async fn a_body_is_found_again_by_its_source_and_hash() {
     assert_eq!(stored(others_source, "a").await, None);
 }
 
-async fn store(catalog: &Catalog, new: &NewArtifact) -> Artifact {
-    match catalog.store_artifact(new, minute(2)).await.unwrap() {
-        StoredArtifact::Stored(artifact) => artifact,
-        StoredArtifact::RunEnded => panic!("the run has ended"),
+async fn store(catalog: &Catalog, run: Uuid, url: &str, digit: char) -> Artifact {
+    let evidence = fetched(digit);
+    match catalog.store_document(run, url, Evidence::New(&evidence), &[], minute(2)).await.unwrap() {
+        StoredDocument::Stored(artifact) => artifact,
+        StoredDocument::NotWaitedFor => panic!("the run has ended"),
     }
 }

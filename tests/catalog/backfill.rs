@@ -1,4 +1,4 @@
-use store::catalog::{RunPhase, Trigger, WhenActive};
+use store::catalog::{Evidence, RunPhase, Trigger, WhenActive};
 
 use crate::place::{OTHER_URL, Place, URL, due, fetched, minute, request};
 
@@ -11,7 +11,7 @@ async fn a_backfill_goes_over_all_that_was_stored_before_it_page_by_page() {
     for (number, one) in [(1, &subscription), (2, &other), (3, &subscription)] {
         let run = place.begun_run(one, minute(number), &[URL, OTHER_URL]).await;
         for (url, digit) in [(URL, 'a'), (OTHER_URL, 'b')] {
-            place.catalog.store_artifact(&fetched(run, url, digit), minute(number)).await.unwrap();
+            place.store(run, url, digit, minute(number)).await;
         }
         if one.id == subscription.id {
             stored.extend(place.catalog.run_artifacts(run).await.unwrap());
@@ -27,9 +27,9 @@ async fn a_backfill_goes_over_all_that_was_stored_before_it_page_by_page() {
 
     // What is stored after the backfill was asked for has been extracted under what is in force by then.
     let later = place.begun_run(&subscription, minute(6), &[URL]).await;
-    let mut new = fetched(later, URL, 'c');
+    let mut new = fetched('c');
     new.fetched_at = minute(6);
-    place.catalog.store_artifact(&new, minute(6)).await.unwrap();
+    place.catalog.store_document(later, URL, Evidence::New(&new), &[], minute(6)).await.unwrap();
 
     let (mut last, mut seen) = (0, Vec::new());
     loop {

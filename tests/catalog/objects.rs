@@ -210,7 +210,7 @@ async fn a_deleted_subscription_ends_its_runs_and_keeps_its_history() {
     let subscription = place.subscription("opinions").await;
     let other = place.subscription("orders").await;
     let done = place.begun_run(&subscription, minute(1), &[URL]).await;
-    place.catalog.store_artifact(&fetched(done, URL, 'a'), minute(1)).await.unwrap();
+    place.store(done, URL, 'a', minute(1)).await;
     let active = place.run(&subscription, minute(2)).await;
     let other_run = place.run(&other, minute(2)).await;
 

@@ -10,8 +10,8 @@ use sqlx::{
 use stack::Stack;
 use store::catalog::{
     Catalog, CatalogError, CatchUp, Concurrency, DueRun, FiredRun, HeaderSetting, HeaderSource, Lead,
-    NewArtifact, ObjectKey, RequestedRun, RunReport, ScheduledSubscription, SourceRecord, SourceSettings,
-    SubscriptionRecord, SubscriptionSettings, Trigger, WhenActive,
+    Evidence, NewArtifact, ObjectKey, RequestedRun, RunReport, ScheduledSubscription, SourceRecord, SourceSettings,
+    SubscriptionRecord, SubscriptionSettings, Trigger, WhenActive, StoredDocument,
 };
 use uuid::Uuid;
 
@@ -123,6 +123,12 @@ impl Place {
         run
     }
 
+    /// Stores a fetched body as a document of a run.
+    pub(crate) async fn store(&self, run: Uuid, url: &str, digit: char, at: Timestamp) -> StoredDocument {
+        let evidence = fetched(digit);
+        self.catalog.store_document(run, url, Evidence::New(&evidence), &[], at).await.unwrap()
+    }
+
     /// The run, which must have ended.
     pub(crate) async fn ended(&self, run: Uuid) -> RunReport {
         let mut ended = self.catalog.ended_runs(&[run]).await.unwrap();
@@ -214,19 +220,26 @@ pub(crate) fn request(subscription: &ScheduledSubscription, token: &str) -> Requ
 }
 
 /// A fetched body, told from others by a digit of its hash.
-pub(crate) fn fetched(run_id: Uuid, url: &str, digit: char) -> NewArtifact {
+pub(crate) fn fetched(digit: char) -> NewArtifact {
     let fetch_hash = String::from_iter([digit; 64]);
     NewArtifact {
-        run_id,
-        source_url: url.to_owned(),
-        final_url: format!("{url}/"),
+        final_url: format!("{URL}/"),
+        redirects: vec![("https://example.org/".to_owned(), 301, "/opinions/".to_owned())],
+        request_headers: vec![("authorization".to_owned(), "(not kept)".to_owned())],
+        robots: "Allowed",
         blob_uri: format!("s3://tipstaff/raw/{fetch_hash}.bin"),
         fetch_hash,
         status: 200,
         headers: vec![("etag".to_owned(), "\"1\"".to_owned()), ("etag".to_owned(), "\"2\"".to_owned())],
         content_type: Some("text/html".to_owned()),
+        sniffed_type: Some("text/html".to_owned()),
+        etag: Some("\"1\"".to_owned()),
+        last_modified: None,
         byte_size: 4_200,
         remote_address: Some("192.0.2.1:443".to_owned()),
+        requested_at: minute(1),
         fetched_at: minute(1),
+        finished_at: minute(1),
+        revisit_of: None,
     }
 }

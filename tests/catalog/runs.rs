@@ -44,7 +44,7 @@ async fn a_run_begun_again_for_other_documents_does_not_wait_for_the_former_ones
     let run = place.begun_run(&subscription, minute(1), &[URL]).await;
     // The process ended before it asked for the document, and the source was changed.
     assert!(!place.catalog.begin_run(run, &[OTHER_URL.to_owned()], minute(2)).await.unwrap().is_empty());
-    place.catalog.store_artifact(&fetched(run, OTHER_URL, 'a'), minute(3)).await.unwrap();
+    place.store(run, OTHER_URL, 'a', minute(3)).await;
     assert_eq!(place.ended(run).await.phase, RunPhase::Succeeded);
 }
 
@@ -94,7 +94,7 @@ async fn a_failed_document_fails_the_run_when_all_are_done() {
     // A second word on the same document does not count.
     place.catalog.fail_document(run, URL, "Other", "again", minute(3)).await.unwrap();
     assert!(place.is_active(run).await);
-    place.catalog.store_artifact(&fetched(run, OTHER_URL, 'a'), minute(4)).await.unwrap();
+    place.store(run, OTHER_URL, 'a', minute(4)).await;
     let report = place.ended(run).await;
     assert_eq!((report.phase, report.reason.as_deref()), (RunPhase::Failed, Some("NotFound")));
     assert_eq!(report.message.as_deref(), Some("404"));

@@ -285,7 +285,7 @@ async fn replacing_a_run_does_not_block_whoever_stores_its_artifact() {
     let place = Place::new().await;
     let subscription = place.subscription("opinions").await;
     let run = place.run(&subscription, minute(1)).await;
-    // As `store_artifact` does: first the run, and then a row that refers to the subscription.
+    // As `store_document` does: first the run, and then a row that refers to the subscription.
     let mut storing = place.sql.begin().await.unwrap();
     sqlx::query("select from runs where id = $1 for update").bind(run).execute(&mut *storing).await.unwrap();
     let lead = place.lead().clone();

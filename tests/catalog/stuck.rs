@@ -63,7 +63,7 @@ async fn planning_and_each_finished_document_are_progress() {
     let urls = [URL.to_owned(), OTHER_URL.to_owned()];
     assert_eq!(place.catalog.begin_run(run, &urls, minute(5)).await.unwrap().len(), 2);
     assert_eq!(mend(&place, minute(9)).await, StuckRuns::default());
-    place.catalog.store_artifact(&fetched(run, URL, 'a'), minute(9)).await.unwrap();
+    place.store(run, URL, 'a', minute(9)).await;
     assert_eq!(mend(&place, minute(13)).await, StuckRuns::default());
     assert_eq!(mend(&place, minute(14)).await, restarted(run));
     // Planned again, it still waits for the other document only.

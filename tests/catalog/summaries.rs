@@ -21,9 +21,9 @@ async fn summaries_show_each_subscriptions_own_runs() {
     let other = place.subscription("rules").await;
 
     let changed = place.begun_run(&busy, minute(1), &[URL]).await;
-    place.catalog.store_artifact(&fetched(changed, URL, 'a'), minute(2)).await.unwrap();
+    place.store(changed, URL, 'a', minute(2)).await;
     let unchanged = place.begun_run(&busy, minute(3), &[URL]).await;
-    place.catalog.store_artifact(&fetched(unchanged, URL, 'a'), minute(4)).await.unwrap();
+    place.store(unchanged, URL, 'a', minute(4)).await;
     let active = place.run(&busy, minute(5)).await;
     let requested = place.lead().request_run(&request(&busy, "now"), minute(6)).await.unwrap().unwrap();
     place.catalog.fail_run(requested.run_id, "NotFound", "404", minute(7)).await.unwrap();
@@ -34,7 +34,7 @@ async fn summaries_show_each_subscriptions_own_runs() {
     };
     place.fire(&[skipped("Suspended", minute(8)), skipped("Overlap", minute(9))], minute(9)).await.unwrap();
     let others_run = place.begun_run(&other, minute(9), &[URL]).await;
-    place.catalog.store_artifact(&fetched(others_run, URL, 'b'), minute(9)).await.unwrap();
+    place.store(others_run, URL, 'b', minute(9)).await;
     version(&place, changed).await;
 
     let mut summaries = place.catalog.summaries(&[other.id, idle.id, busy.id]).await.unwrap();

@@ -10,7 +10,7 @@ mod waiting;
 
 pub use evidence::{read_blob, sha256};
 pub use installation::{Installation, Run, install_definitions};
-pub use origin::Origin;
+pub use origin::{Origin, Request};
 pub use process::{Process, program};
 pub use waiting::eventually;
 

@@ -1,15 +1,19 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use jiff::Timestamp;
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
-/// A web server with one page, which the test sets.
+/// A web server with one page, which the test sets, and a robots.txt.
 pub struct Origin {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -17,24 +21,45 @@ pub struct Origin {
 }
 
 struct Shared {
-    page: Mutex<(u16, String)>,
-    requests: AtomicUsize,
+    site: Mutex<Site>,
     held: watch::Sender<bool>,
 }
 
+struct Site {
+    page: (u16, String),
+    robots: (u16, String),
+    headers: Vec<(&'static str, String)>,
+    etag: Option<String>,
+    requests: Vec<Request>,
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// When.
+    pub at: Timestamp,
+    /// For what.
+    pub path: String,
+    /// With what.
+    pub headers: HeaderMap,
+}
+
 impl Origin {
-    /// Serves `page` at any path, on loopback.
+    /// Serves `page` at any path but `/robots.txt`, which is not there, on loopback.
     pub async fn start(page: &str) -> Self {
         Self::start_on(Ipv4Addr::LOCALHOST, page).await
     }
 
     /// The same on another address of this machine.
     pub async fn start_on(address: Ipv4Addr, page: &str) -> Self {
-        let shared = Arc::new(Shared {
-            page: Mutex::new((200, page.to_owned())),
-            requests: AtomicUsize::new(0),
-            held: watch::Sender::new(false),
-        });
+        let site = Site {
+            page: (200, page.to_owned()),
+            robots: (404, String::new()),
+            headers: Vec::new(),
+            etag: None,
+            requests: Vec::new(),
+        };
+        let shared = Arc::new(Shared { site: Mutex::new(site), held: watch::Sender::new(false) });
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(get(serve)).with_state(shared.clone());
@@ -47,9 +72,29 @@ impl Origin {
         format!("http://{}/opinions", self.address)
     }
 
+    /// Its name for politeness.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
     /// Serves something else from now on.
     pub fn set(&self, status: u16, page: &str) {
-        *self.shared.page.lock().unwrap() = (status, page.to_owned());
+        self.site().page = (status, page.to_owned());
+    }
+
+    /// Serves another robots.txt from now on.
+    pub fn set_robots(&self, status: u16, text: &str) {
+        self.site().robots = (status, text.to_owned());
+    }
+
+    /// Sends these headers too from now on, but not with robots.txt.
+    pub fn set_headers(&self, headers: &[(&'static str, &str)]) {
+        self.site().headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    }
+
+    /// Names the state of the page, and answers 304 to who knows it.
+    pub fn set_etag(&self, etag: &str) {
+        self.site().etag = Some(etag.to_owned());
     }
 
     /// Lets requests wait until [`Origin::release`].
@@ -62,9 +107,18 @@ impl Origin {
         self.shared.held.send_replace(false);
     }
 
-    /// How many requests came, answered or not.
+    /// How many requests for the page came, answered or not.
     pub fn requests(&self) -> usize {
-        self.shared.requests.load(Ordering::SeqCst)
+        self.site().requests.iter().filter(|request| request.path != ROBOTS).count()
+    }
+
+    /// All requests, in the order in which they came.
+    pub fn all_requests(&self) -> Vec<Request> {
+        self.site().requests.clone()
+    }
+
+    fn site(&self) -> MutexGuard<'_, Site> {
+        self.shared.site.lock().unwrap()
     }
 }
 
@@ -74,10 +128,30 @@ impl Drop for Origin {
     }
 }
 
-async fn serve(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    shared.requests.fetch_add(1, Ordering::SeqCst);
+const ROBOTS: &str = "/robots.txt";
+
+async fn serve(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
+    let known = headers.get(header::IF_NONE_MATCH).cloned();
+    shared.site.lock().unwrap().requests.push(Request {
+        at: Timestamp::now(),
+        path: uri.path().to_owned(),
+        headers,
+    });
     // The sender lives as long as the origin.
     let _ = shared.held.subscribe().wait_for(|held| !held).await;
-    let (status, page) = shared.page.lock().unwrap().clone();
-    (StatusCode::from_u16(status).unwrap(), [("content-type", "text/html; charset=utf-8")], page)
+    let site = shared.site.lock().unwrap();
+    if uri.path() == ROBOTS {
+        let (status, text) = site.robots.clone();
+        return (StatusCode::from_u16(status).unwrap(), text).into_response();
+    }
+    let (status, page) = site.page.clone();
+    let is_known = site.etag.as_deref().is_some_and(|etag| known.is_some_and(|known| known == etag));
+    let (status, page) = if is_known { (304, String::new()) } else { (status, page) };
+    let mut response = (StatusCode::from_u16(status).unwrap(), page).into_response();
+    let etag = site.etag.iter().map(|etag| ("etag", etag.clone()));
+    let content_type = [("content-type", "text/html; charset=utf-8".to_owned())];
+    for (name, value) in content_type.into_iter().chain(etag).chain(site.headers.iter().cloned()) {
+        response.headers_mut().insert(name, value.parse().unwrap());
+    }
+    response
 }

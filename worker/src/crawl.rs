@@ -1,34 +1,45 @@
-//! `crawl.url`: fetches a document, stores its bytes, then its artifact.
+//! `crawl.url`: fetches a document when its host may be asked, stores its bytes, then its artifact.
+
+mod gate;
+mod robots_cache;
+mod slots;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use events::{CrawlResult, CrawlUrl, Event, Handler, HandlerError, run_reasons};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header::USER_AGENT};
+use jiff::Timestamp;
 use store::{
-    blobs::{BlobError, BlobKey},
-    catalog::{Artifact, HeaderSource, NewArtifact, SourceSettings, StoredArtifact},
+    blobs::{BlobError, BlobKey, SpooledBody},
+    catalog::{
+        Artifact, CrawlWork, Evidence, HeaderSource, LatestArtifact, NewArtifact, SourceSettings,
+        StoredDocument,
+    },
 };
 use url::Url;
 
 use crate::{
     Tools,
-    fetch::{FetchError, FetchRequest, Fetched},
+    sniff,
+    fetch::{Exchange, FetchError, FetchRequest, Fetched, NOT_KEPT, Validators},
     tools::{catalog_failed, permanent},
 };
+use gate::CrawlGate;
+use robots_cache::RobotsCache;
+
+pub(crate) use slots::host_of;
 
 const EVENT_SOURCE: &str = "/tipstaff/worker/crawl";
 
-/// Headers whose values are secrets of the conversation and no evidence.
-const SECRET_HEADERS: [&str; 2] = ["set-cookie", "www-authenticate"];
-
 pub(crate) struct Crawl {
     tools: Tools,
+    robots: RobotsCache,
 }
 
 impl Crawl {
     pub(crate) fn new(tools: &Tools) -> Self {
-        Self { tools: tools.clone() }
+        Self { tools: tools.clone(), robots: RobotsCache::default() }
     }
 }
 
@@ -49,30 +60,116 @@ impl Handler for Crawl {
         if work.source.suspend {
             return Err(permanent(run_reasons::SOURCE_SUSPENDED, "spec.suspend of the source is true"));
         }
-        let request = fetch_request(&crawl, &work.source)?;
-        let fetched = self.tools.fetcher.get(&request, &self.tools.spool).await;
-        self.tools.metrics.fetched(&fetched);
-        let fetched = fetched.map_err(fetch_failed)?;
-        let blob_uri = self.store_body(crawl.source_id, &fetched).await?;
-        let artifact = new_artifact(&crawl, fetched, blob_uri);
+        let Some(evidence) = self.evidence(event, &crawl, &work).await? else { return Ok(Vec::new()) };
+        let evidence = match &evidence {
+            FoundEvidence::New(artifact) => Evidence::New(artifact),
+            FoundEvidence::Known(id) => Evidence::Known(*id),
+        };
         let now = self.tools.clock.now();
-        match self.tools.catalog.store_artifact(&artifact, now).await.map_err(catalog_failed)? {
-            StoredArtifact::Stored(artifact) => Ok(vec![self.result(event, &crawl, &artifact)?]),
-            StoredArtifact::RunEnded => Ok(Vec::new()),
+        let stored = self.tools.catalog.store_document(crawl.run_id, &crawl.url, evidence, &[], now).await;
+        match stored.map_err(catalog_failed)? {
+            StoredDocument::Stored(artifact) => Ok(vec![self.result(event, &crawl, &artifact)?]),
+            StoredDocument::NotWaitedFor => Ok(Vec::new()),
         }
     }
 }
 
+/// What shows how the document was.
+enum FoundEvidence {
+    New(Box<NewArtifact>),
+    Known(i64),
+}
+
 impl Crawl {
+    /// Evidence of the document from since the run was due; none when it is too early to ask the host, and the event
+    /// comes back.
+    async fn evidence(
+        &self,
+        event: &Event,
+        crawl: &CrawlUrl,
+        work: &CrawlWork,
+    ) -> Result<Option<FoundEvidence>, HandlerError> {
+        if let Some(latest) = &work.latest
+            && latest.requested_at.is_some_and(|requested_at| requested_at >= work.scheduled_for)
+        {
+            // Another run of the source, due at the same time, has asked for it since.
+            return Ok(Some(FoundEvidence::Known(latest.id)));
+        }
+        let request = fetch_request(crawl, work)?;
+        let gate = CrawlGate::new(
+            &self.tools,
+            &self.robots,
+            &work.source,
+            request.user_agent.as_ref(),
+            crawl.slot_promised,
+        );
+        let fetched = self.tools.fetcher.get(&request, &self.tools.spool, &gate).await;
+        let (robots, failure) = gate.into_outcome();
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        if let Err(FetchError::NotYet { until }) = fetched {
+            self.put_off(event, crawl, until).await?;
+            return Ok(None);
+        }
+        self.tools.metrics.fetched(&fetched);
+        let artifact = match fetched {
+            Ok(Fetched::Body { exchange, body }) => {
+                let blob_uri = self.store_body(crawl.source_id, exchange.responded_at, &body).await?;
+                new_artifact(exchange, robots, &body, blob_uri)
+            }
+            Ok(Fetched::NotModified { exchange }) => {
+                let latest = work.latest.as_ref().ok_or_else(|| {
+                    permanent(run_reasons::HTTP_STATUS, "304 was answered to a request without conditions")
+                })?;
+                revisit(exchange, robots, latest)
+            }
+            Err(error) => return Err(self.failed(&request.url, error).await?),
+        };
+        Ok(Some(FoundEvidence::New(Box::new(artifact))))
+    }
+
+    /// Lets the event wait in the outbox for the slot that was promised to it.
+    async fn put_off(&self, event: &Event, crawl: &CrawlUrl, until: Timestamp) -> Result<(), HandlerError> {
+        let later = event
+            .with_payload(&CrawlUrl { slot_promised: true, ..crawl.clone() })
+            .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))?;
+        let available_at = until.checked_sub(slots::ON_ITS_WAY).unwrap_or(until);
+        self.tools.metrics.put_off();
+        self.tools.catalog.delay(&later, available_at).await.map_err(catalog_failed)
+    }
+
+    /// What a failed fetch means for the document; a host that asked for peace is left in peace.
+    async fn failed(&self, url: &Url, error: FetchError) -> Result<HandlerError, HandlerError> {
+        let reason = error.reason();
+        let retry_at = match &error {
+            FetchError::Status { status: 429 | 503, retry_after: Some(until), .. } => {
+                slots::leave_in_peace(&self.tools, &host_of(url), *until).await?;
+                Some(*until)
+            }
+            FetchError::RobotsUnreachable { retry_at, .. } => Some(*retry_at),
+            _ => None,
+        };
+        Ok(if error.is_transient() {
+            HandlerError::Transient { reason, retry_at, source: error.into() }
+        } else {
+            permanent(reason, error)
+        })
+    }
+
     /// Where the body is, after it was put there unless the source has it already.
-    async fn store_body(&self, source_id: i64, fetched: &Fetched) -> Result<String, HandlerError> {
-        let known =
-            self.tools.catalog.stored_blob(source_id, &fetched.body.sha256).await.map_err(catalog_failed)?;
+    async fn store_body(
+        &self,
+        source_id: i64,
+        fetched_at: Timestamp,
+        body: &SpooledBody,
+    ) -> Result<String, HandlerError> {
+        let known = self.tools.catalog.stored_blob(source_id, &body.sha256).await.map_err(catalog_failed)?;
         if let Some(uri) = known {
             return Ok(uri);
         }
-        let key = BlobKey::new(source_id, fetched.fetched_at, &fetched.body);
-        let uri = self.tools.blobs.put(&key, &fetched.body).await.map_err(blob_failed)?;
+        let key = BlobKey::new(source_id, fetched_at, body);
+        let uri = self.tools.blobs.put(&key, body).await.map_err(blob_failed)?;
         Ok(uri.to_string())
     }
 
@@ -95,15 +192,31 @@ impl Crawl {
     }
 }
 
-fn fetch_request(crawl: &CrawlUrl, source: &SourceSettings) -> Result<FetchRequest, HandlerError> {
+fn fetch_request(crawl: &CrawlUrl, work: &CrawlWork) -> Result<FetchRequest, HandlerError> {
+    let source = &work.source;
     let url: Url = crawl.url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
     let invalid = |error: &dyn std::fmt::Display| permanent(run_reasons::INVALID_HEADER, error.to_string());
     // The source may have moved since this was asked for: its headers are for the place it has now.
     let base_url: Url =
         source.base_url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
-    let own_headers = if url.origin() == base_url.origin() { source.headers.as_slice() } else { &[] };
-    let mut headers = Vec::with_capacity(own_headers.len());
-    for header in own_headers {
+    let headers = if url.origin() == base_url.origin() { own_headers(source)? } else { Vec::new() };
+    let user_agent = source.user_agent.as_deref().map(HeaderValue::from_str).transpose();
+    let user_agent = user_agent.map_err(|error| invalid(&error))?;
+    let validators =
+        work.latest.as_ref().and_then(|latest| validators(&url, &headers, user_agent.as_ref(), latest));
+    Ok(FetchRequest {
+        url,
+        headers,
+        user_agent,
+        timeout: Duration::from_millis(source.timeout_ms),
+        max_bytes: source.max_bytes,
+        validators,
+    })
+}
+
+fn own_headers(source: &SourceSettings) -> Result<Vec<(HeaderName, HeaderValue)>, HandlerError> {
+    let invalid = |error: &dyn std::fmt::Display| permanent(run_reasons::INVALID_HEADER, error.to_string());
+    let header = |header: &store::catalog::HeaderSetting| {
         let name: HeaderName =
             header.name.parse().map_err(|error: http::header::InvalidHeaderName| invalid(&error))?;
         let value = match &header.value {
@@ -113,54 +226,97 @@ fn fetch_request(crawl: &CrawlUrl, source: &SourceSettings) -> Result<FetchReque
                 return Err(permanent(run_reasons::SECRET_UNAVAILABLE, message));
             }
         };
-        let value: HeaderValue =
-            value.parse().map_err(|error: http::header::InvalidHeaderValue| invalid(&error))?;
-        headers.push((name, value));
-    }
-    let user_agent = source.user_agent.as_deref().map(HeaderValue::from_str).transpose();
-    Ok(FetchRequest {
-        url,
-        headers,
-        user_agent: user_agent.map_err(|error| invalid(&error))?,
-        timeout: Duration::from_millis(source.timeout_ms),
-        max_bytes: source.max_bytes,
-    })
-}
-
-fn new_artifact(crawl: &CrawlUrl, fetched: Fetched, blob_uri: String) -> NewArtifact {
-    NewArtifact {
-        run_id: crawl.run_id,
-        source_url: crawl.url.clone(),
-        final_url: fetched.final_url.into(),
-        fetch_hash: fetched.body.sha256.clone(),
-        blob_uri,
-        status: fetched.status,
-        headers: fetched
-            .headers
-            .into_iter()
-            .map(|(name, value)| {
-                let is_secret = SECRET_HEADERS.contains(&name.as_str());
-                (name, if is_secret { "(not kept)".to_owned() } else { value })
-            })
-            .collect(),
-        content_type: fetched.content_type,
-        // A body of more than 2^63 bytes was refused while it came.
-        byte_size: i64::try_from(fetched.body.byte_size).unwrap_or(i64::MAX),
-        remote_address: fetched.remote_address.map(|address| address.to_string()),
-        fetched_at: fetched.fetched_at,
-    }
-}
-
-fn fetch_failed(error: FetchError) -> HandlerError {
-    let reason = error.reason();
-    if !error.is_transient() {
-        return permanent(reason, error);
-    }
-    let retry_at = match &error {
-        FetchError::Status { retry_after, .. } => *retry_after,
-        _ => None,
+        let value = value.parse().map_err(|error: http::header::InvalidHeaderValue| invalid(&error))?;
+        Ok((name, value))
     };
-    HandlerError::Transient { reason, retry_at, source: error.into() }
+    source.headers.iter().map(header).collect()
+}
+
+/// What the server may compare with, when it would be asked for the same as last time: the URL answered by itself, and
+/// the headers that make a difference are the same.
+fn validators(
+    url: &Url,
+    headers: &[(HeaderName, HeaderValue)],
+    user_agent: Option<&HeaderValue>,
+    latest: &LatestArtifact,
+) -> Option<Validators> {
+    let shown = |value: &HeaderValue| {
+        if value.is_sensitive() { NOT_KEPT.to_owned() } else { String::from_utf8_lossy(value.as_bytes()).into_owned() }
+    };
+    let is_as_before = |name: &HeaderName, value: &HeaderValue| {
+        latest.request_headers.iter().any(|(before, sent)| {
+            before == name.as_str() && (sent == NOT_KEPT || *sent == shown(value))
+        })
+    };
+    let is_same = headers.iter().all(|(name, value)| is_as_before(name, value))
+        && user_agent.is_none_or(|value| is_as_before(&USER_AGENT, value));
+    if latest.final_url != url.as_str() || !is_same || (latest.etag.is_none() && latest.last_modified.is_none()) {
+        return None;
+    }
+    Some(Validators { etag: latest.etag.clone(), last_modified: latest.last_modified.clone() })
+}
+
+fn new_artifact(
+    exchange: Exchange,
+    robots: &'static str,
+    body: &SpooledBody,
+    blob_uri: String,
+) -> NewArtifact {
+    let header = |wanted: &str| {
+        exchange.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+    };
+    NewArtifact {
+        robots,
+        fetch_hash: body.sha256.clone(),
+        blob_uri,
+        etag: header("etag"),
+        last_modified: header("last-modified"),
+        sniffed_type: Some(sniff::content_type(&body.head).to_owned()),
+        // A body of more than 2^63 bytes was refused while it came.
+        byte_size: i64::try_from(body.byte_size).unwrap_or(i64::MAX),
+        content_type: exchange.content_type,
+        final_url: exchange.final_url.into(),
+        redirects: exchange
+            .redirects
+            .into_iter()
+            .map(|redirect| (redirect.url.into(), redirect.status, redirect.location))
+            .collect(),
+        request_headers: exchange.request_headers,
+        status: exchange.status,
+        headers: exchange.headers,
+        remote_address: exchange.remote_address.map(|address| address.to_string()),
+        requested_at: exchange.requested_at,
+        fetched_at: exchange.responded_at,
+        finished_at: exchange.finished_at,
+        revisit_of: None,
+    }
+}
+
+/// Evidence that a document was as it had been: it points at the bytes that are there (as a WARC `revisit` record does).
+fn revisit(exchange: Exchange, robots: &'static str, latest: &LatestArtifact) -> NewArtifact {
+    let header = |wanted: &str| {
+        exchange.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+    };
+    NewArtifact {
+        robots,
+        fetch_hash: latest.fetch_hash.clone(),
+        blob_uri: latest.blob_uri.clone(),
+        etag: header("etag").or_else(|| latest.etag.clone()),
+        last_modified: header("last-modified").or_else(|| latest.last_modified.clone()),
+        sniffed_type: latest.sniffed_type.clone(),
+        byte_size: latest.byte_size,
+        content_type: latest.content_type.clone(),
+        final_url: exchange.final_url.into(),
+        redirects: Vec::new(),
+        request_headers: exchange.request_headers,
+        status: exchange.status,
+        headers: exchange.headers,
+        remote_address: exchange.remote_address.map(|address| address.to_string()),
+        requested_at: exchange.requested_at,
+        fetched_at: exchange.responded_at,
+        finished_at: exchange.finished_at,
+        revisit_of: Some(latest.id),
+    }
 }
 
 fn blob_failed(error: BlobError) -> HandlerError {

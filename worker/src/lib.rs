@@ -10,6 +10,7 @@ pub mod program;
 mod routes;
 mod schedule;
 mod setbacks;
+mod sniff;
 mod tools;
 
 pub use metrics::WorkerMetrics;

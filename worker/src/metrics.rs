@@ -24,6 +24,7 @@ pub struct WorkerMetrics {
     pub(crate) consumer: ConsumerMetrics,
     fetches: Family<OutcomeLabels, Counter>,
     fetched_bytes: Counter,
+    put_off: Counter,
 }
 
 impl WorkerMetrics {
@@ -34,6 +35,7 @@ impl WorkerMetrics {
             consumer: ConsumerMetrics::register(registry, jobs),
             fetches: Family::default(),
             fetched_bytes: Counter::default(),
+            put_off: Counter::default(),
         };
         drop(metrics.fetches.get_or_create(&FETCHED));
         registry.register("tipstaff_fetches", "Fetches by how they ended", metrics.fetches.clone());
@@ -42,7 +44,16 @@ impl WorkerMetrics {
             "Bytes of bodies that were fetched, after decompression",
             metrics.fetched_bytes.clone(),
         );
+        registry.register(
+            "tipstaff_fetches_put_off",
+            "Fetches that had to wait for a slot of their host",
+            metrics.put_off.clone(),
+        );
         metrics
+    }
+
+    pub(crate) fn put_off(&self) {
+        self.put_off.inc();
     }
 
     pub(crate) fn fetched(&self, result: &Result<Fetched, FetchError>) {

@@ -7,6 +7,7 @@ use url::Url;
 
 use crate::{
     Tools,
+    crawl::host_of,
     tools::{catalog_failed, permanent},
 };
 
@@ -53,9 +54,17 @@ impl Schedule {
         if plan.source.suspend {
             return Err(permanent(run_reasons::SOURCE_SUSPENDED, "spec.suspend of the source is true"));
         }
+        let now = self.tools.clock.now();
+        if let Some(until) = plan.held_back_until.filter(|until| *until > now)
+            && scheduled.trigger == Trigger::Schedule.to_string()
+        {
+            let message = format!("the source fails, and is not asked by schedule before {until:.0}");
+            let skipped = self.tools.catalog.skip_run(scheduled.run_id, run_reasons::SOURCE_FAILING, &message, now);
+            skipped.await.map_err(catalog_failed)?;
+            return Ok(Vec::new());
+        }
         let base_url: Url =
             plan.source.base_url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
-        let now = self.tools.clock.now();
         let pending = self.tools.catalog.begin_run(scheduled.run_id, &[base_url.into()], now).await;
         pending
             .map_err(catalog_failed)?
@@ -68,6 +77,7 @@ impl Schedule {
                     source_id: plan.source_id,
                     host,
                     url,
+                    slot_promised: false,
                 };
                 event
                     .child(&crawl.url, EVENT_SOURCE, now, &crawl)
@@ -113,10 +123,4 @@ impl Schedule {
             catalog.hand_over(&requests?, now).await.map_err(catalog_failed)?;
         }
     }
-}
-
-/// The host of a URL, with its port where that is not the scheme's own.
-fn host_of(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

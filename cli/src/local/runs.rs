@@ -85,7 +85,7 @@ pub(super) fn start(run: &FiredRun, subscription: SubscriptionName) -> RunStart 
 pub(super) async fn row(catalog: &Catalog, report: &RunReport) -> Result<RunRow, CatalogError> {
     let mut artifacts = Vec::new();
     for artifact in catalog.run_artifacts(report.id).await? {
-        let before = catalog.artifact_before(artifact.id).await?;
+        let before = catalog.artifact_before(report.id, &artifact.source_url).await?;
         artifacts.push(document(artifact, before));
     }
     Ok(RunRow {

@@ -1,31 +1,22 @@
-//! Documents of a run and the artifacts that came of them.
+//! Artifacts: evidence of what a server answered, and where its bytes are.
 
 use jiff::Timestamp;
 use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError, SourceSettings, failed, runs::end_if_complete, sql_time};
-
-/// What the crawl role needs to fetch a document.
-#[derive(Clone, Debug)]
-pub struct CrawlWork {
-    /// Whether the run still waits for this document.
-    pub is_pending: bool,
-    /// Set when the document is stored already.
-    pub artifact: Option<Artifact>,
-    /// How the source is fetched.
-    pub source: SourceSettings,
-}
+use super::{Catalog, CatalogError, failed, sql_time, time};
 
 /// Evidence of one fetch, before it is stored.
 #[derive(Clone, Debug)]
 pub struct NewArtifact {
-    /// The run that it was fetched for.
-    pub run_id: Uuid,
-    /// The URL that was asked for.
-    pub source_url: String,
     /// The URL that answered.
     pub final_url: String,
+    /// The redirects that led there: from where, with which status, to which `Location`.
+    pub redirects: Vec<(String, u16, String)>,
+    /// The headers that were sent. The values of secret ones are not kept.
+    pub request_headers: Vec<(String, String)>,
+    /// What robots.txt said of the URL.
+    pub robots: &'static str,
     /// SHA-256 of the body, lower-case hexadecimal.
     pub fetch_hash: String,
     /// Where the body is.
@@ -36,15 +27,27 @@ pub struct NewArtifact {
     pub headers: Vec<(String, String)>,
     /// The content type that the server declared.
     pub content_type: Option<String>,
+    /// The content type that the first bytes of the body speak for.
+    pub sniffed_type: Option<String>,
+    /// The server's name for this state of the document (RFC 9110, section 8.8.3).
+    pub etag: Option<String>,
+    /// When the document last changed, in the server's words.
+    pub last_modified: Option<String>,
     /// The length of the body in bytes.
     pub byte_size: i64,
     /// The address that answered.
     pub remote_address: Option<String>,
+    /// When the request was sent.
+    pub requested_at: Timestamp,
     /// When the response came.
     pub fetched_at: Timestamp,
+    /// When the last of its body had come.
+    pub finished_at: Timestamp,
+    /// The artifact whose body the server said is unchanged (304).
+    pub revisit_of: Option<i64>,
 }
 
-/// A stored artifact.
+/// An artifact as a document of a run has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
     /// The catalog's id.
@@ -59,48 +62,48 @@ pub struct Artifact {
     pub content_type: Option<String>,
     /// The length of the body in bytes.
     pub byte_size: i64,
-    /// Whether the bytes differ from what the subscription last stored of this URL; true for the first.
+    /// Whether the bytes differ from what the subscription had of this URL before; true for the first.
     pub changed: bool,
     /// When the response came.
     pub fetched_at: Timestamp,
 }
 
-/// What became of an artifact that was to be stored.
+/// What a source last had at a URL, for whichever subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoredArtifact {
-    /// It stands in the catalog, now or from an earlier attempt.
-    Stored(Artifact),
-    /// The run has ended meanwhile: nothing was stored.
-    RunEnded,
+pub struct LatestArtifact {
+    /// The catalog's id.
+    pub id: i64,
+    /// The URL that answered.
+    pub final_url: String,
+    /// The headers that were sent.
+    pub request_headers: Vec<(String, String)>,
+    /// SHA-256 of the body.
+    pub fetch_hash: String,
+    /// Where the body is.
+    pub blob_uri: String,
+    /// The content type that the server declared.
+    pub content_type: Option<String>,
+    /// The content type that the first bytes of the body speak for.
+    pub sniffed_type: Option<String>,
+    /// The length of the body in bytes.
+    pub byte_size: i64,
+    /// The server's name for this state of the document.
+    pub etag: Option<String>,
+    /// When the document last changed, in the server's words.
+    pub last_modified: Option<String>,
+    /// When the request was sent; unknown of artifacts of an older release.
+    pub requested_at: Option<Timestamp>,
 }
 
-pub(super) const ARTIFACT_COLUMNS: &str =
-    "id, source_url, fetch_hash, blob_uri, content_type, byte_size, changed, fetched_at";
+/// Of `documents d` and `artifacts a`.
+pub(super) const ARTIFACT_COLUMNS: &str = "a.id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, \
+     coalesce(d.changed, false) as changed, a.fetched_at";
+
+/// Of `artifacts l`.
+pub(super) const LATEST_COLUMNS: &str = "l.id as latest_id, l.final_url, l.request_headers, l.fetch_hash, l.blob_uri, \
+     l.content_type, l.sniffed_type, l.byte_size, l.etag, l.last_modified, l.requested_at";
 
 impl Catalog {
-    /// What is needed to fetch a document, if the run has it.
-    ///
-    /// # Errors
-    /// When the catalog fails.
-    pub async fn crawl_work(&self, run_id: Uuid, url: &str) -> Result<Option<CrawlWork>, CatalogError> {
-        let row = sqlx::query(
-            "select d.phase = 'Pending' and r.finished_at is null as is_pending, o.settings
-             from documents d join runs r on r.id = d.run_id
-             join subscriptions s on s.id = r.subscription_id join sources o on o.id = s.source_id
-             where d.run_id = $1 and d.url = $2",
-        )
-        .bind(run_id)
-        .bind(url)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(failed("look up a document"))?;
-        let Some(row) = row else { return Ok(None) };
-        let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
-        let artifact = artifact_of(&mut connection, run_id, url).await?;
-        let source = row.try_get::<Json<SourceSettings>, _>("settings").map_err(failed("read a source"))?.0;
-        Ok(Some(CrawlWork { is_pending: row.get("is_pending"), artifact, source }))
-    }
-
     /// Where the source's body of this hash is stored, if it is.
     ///
     /// # Errors
@@ -118,102 +121,15 @@ impl Catalog {
             .map_err(failed("look up a stored body"))
     }
 
-    /// Stores an artifact, which finishes its document and, with the last document, the run.
-    ///
-    /// # Errors
-    /// When the catalog fails; then nothing was stored.
-    pub async fn store_artifact(
-        &self,
-        new: &NewArtifact,
-        now: Timestamp,
-    ) -> Result<StoredArtifact, CatalogError> {
-        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
-        let is_active = lock_active_run(&mut transaction, new.run_id).await?;
-        if let Some(artifact) = artifact_of(&mut transaction, new.run_id, &new.source_url).await? {
-            return Ok(StoredArtifact::Stored(artifact));
-        }
-        if !is_active {
-            return Ok(StoredArtifact::RunEnded);
-        }
-        let sql = format!(
-            "insert into artifacts (source_id, subscription_id, run_id, source_url, final_url, fetch_hash, blob_uri, status,
-                 headers, content_type, byte_size, remote_address, fetched_at, changed)
-             select s.source_id, s.id, r.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-                 $4 is distinct from (select a.fetch_hash from artifacts a
-                     where a.subscription_id = s.id and a.source_url = $2 order by a.id desc limit 1)
-             from runs r join subscriptions s on s.id = r.subscription_id where r.id = $1
-             returning {ARTIFACT_COLUMNS}"
-        );
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(new.run_id)
-            .bind(&new.source_url)
-            .bind(&new.final_url)
-            .bind(&new.fetch_hash)
-            .bind(&new.blob_uri)
-            .bind(i32::from(new.status))
-            .bind(Json(&new.headers))
-            .bind(&new.content_type)
-            .bind(new.byte_size)
-            .bind(&new.remote_address)
-            .bind(sql_time(new.fetched_at))
-            .fetch_one(&mut *transaction)
-            .await
-            .map_err(failed("store an artifact"))?;
-        let artifact = artifact(&row).map_err(failed("read an artifact"))?;
-        sqlx::query(
-            "update documents set phase = 'Stored', changed = $3, finished_at = $4
-             where run_id = $1 and url = $2 and phase = 'Pending'",
-        )
-        .bind(new.run_id)
-        .bind(&new.source_url)
-        .bind(artifact.changed)
-        .bind(sql_time(now))
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed("finish a document"))?;
-        end_if_complete(&mut transaction, new.run_id, now).await?;
-        transaction.commit().await.map_err(failed("commit an artifact"))?;
-        Ok(StoredArtifact::Stored(artifact))
-    }
-
-    /// Finishes a document as failed and, with the last document, the run.
-    ///
-    /// # Errors
-    /// When the catalog fails; then nothing was recorded.
-    pub async fn fail_document(
-        &self,
-        run_id: Uuid,
-        url: &str,
-        reason: &str,
-        message: &str,
-        now: Timestamp,
-    ) -> Result<(), CatalogError> {
-        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
-        if !lock_active_run(&mut transaction, run_id).await? {
-            return Ok(());
-        }
-        sqlx::query(
-            "update documents set phase = 'Failed', reason = $3, message = $4, finished_at = $5
-             where run_id = $1 and url = $2 and phase = 'Pending'",
-        )
-        .bind(run_id)
-        .bind(url)
-        .bind(reason)
-        .bind(message)
-        .bind(sql_time(now))
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed("fail a document"))?;
-        end_if_complete(&mut transaction, run_id, now).await?;
-        transaction.commit().await.map_err(failed("commit a failure"))
-    }
-
-    /// The artifacts of a run, in the order in which they were stored.
+    /// The artifacts of a run's documents, in the order in which they were stored.
     ///
     /// # Errors
     /// When the catalog fails.
     pub async fn run_artifacts(&self, run_id: Uuid) -> Result<Vec<Artifact>, CatalogError> {
-        let sql = format!("select {ARTIFACT_COLUMNS} from artifacts where run_id = $1 order by id");
+        let sql = format!(
+            "select {ARTIFACT_COLUMNS} from documents d join artifacts a on a.id = d.artifact_id
+             where d.run_id = $1 order by a.id"
+        );
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(run_id)
             .fetch_all(&self.pool)
@@ -222,19 +138,22 @@ impl Catalog {
         rows.iter().map(|row| artifact(row).map_err(failed("read an artifact"))).collect()
     }
 
-    /// What the same subscription stored of the same URL before an artifact.
+    /// What the run's subscription had of the URL before the run.
     ///
     /// # Errors
     /// When the catalog fails.
-    pub async fn artifact_before(&self, artifact_id: i64) -> Result<Option<Artifact>, CatalogError> {
+    pub async fn artifact_before(&self, run_id: Uuid, url: &str) -> Result<Option<Artifact>, CatalogError> {
         let sql = format!(
-            "select {ARTIFACT_COLUMNS} from artifacts
-             where (subscription_id, source_url) = (select subscription_id, source_url from artifacts where id = $1)
-                 and id < $1
-             order by id desc limit 1"
+            "select {ARTIFACT_COLUMNS}
+             from documents own join documents d on d.subscription_id = own.subscription_id and d.url = own.url
+                 and d.run_id <> own.run_id and d.artifact_id <= own.artifact_id
+             join artifacts a on a.id = d.artifact_id
+             where own.run_id = $1 and own.url = $2
+             order by d.artifact_id desc limit 1"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(artifact_id)
+            .bind(run_id)
+            .bind(url)
             .fetch_optional(&self.pool)
             .await
             .map_err(failed("look up the artifact before"))?;
@@ -242,30 +161,45 @@ impl Catalog {
     }
 }
 
-/// Locks the run, so that its documents finish one after the other and the last one sees all others.
-async fn lock_active_run(connection: &mut PgConnection, run_id: Uuid) -> Result<bool, CatalogError> {
-    let active: Option<bool> =
-        sqlx::query_scalar("select finished_at is null from runs where id = $1 for update")
-            .bind(run_id)
-            .fetch_optional(connection)
-            .await
-            .map_err(failed("lock a run"))?;
-    Ok(active.unwrap_or(false))
-}
-
-async fn artifact_of(
+/// Adds an artifact of the source and returns its id.
+pub(super) async fn insert(
     connection: &mut PgConnection,
+    source_id: i64,
     run_id: Uuid,
     url: &str,
-) -> Result<Option<Artifact>, CatalogError> {
-    let sql = format!("select {ARTIFACT_COLUMNS} from artifacts where run_id = $1 and source_url = $2");
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(run_id)
-        .bind(url)
-        .fetch_optional(connection)
-        .await
-        .map_err(failed("look up an artifact"))?;
-    row.as_ref().map(artifact).transpose().map_err(failed("read an artifact"))
+    new: &NewArtifact,
+) -> Result<i64, CatalogError> {
+    sqlx::query_scalar(
+        "insert into artifacts (source_id, run_id, source_url, final_url, redirects, request_headers, robots, fetch_hash,
+             blob_uri, status, headers, content_type, sniffed_type, etag, last_modified, byte_size, remote_address,
+             requested_at, fetched_at, finished_at, revisit_of)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+         returning id",
+    )
+    .bind(source_id)
+    .bind(run_id)
+    .bind(url)
+    .bind(&new.final_url)
+    .bind(Json(&new.redirects))
+    .bind(Json(&new.request_headers))
+    .bind(new.robots)
+    .bind(&new.fetch_hash)
+    .bind(&new.blob_uri)
+    .bind(i32::from(new.status))
+    .bind(Json(&new.headers))
+    .bind(&new.content_type)
+    .bind(&new.sniffed_type)
+    .bind(&new.etag)
+    .bind(&new.last_modified)
+    .bind(new.byte_size)
+    .bind(&new.remote_address)
+    .bind(sql_time(new.requested_at))
+    .bind(sql_time(new.fetched_at))
+    .bind(sql_time(new.finished_at))
+    .bind(new.revisit_of)
+    .fetch_one(connection)
+    .await
+    .map_err(failed("store an artifact"))
 }
 
 pub(super) fn artifact(row: &PgRow) -> Result<Artifact, sqlx::Error> {
@@ -279,4 +213,22 @@ pub(super) fn artifact(row: &PgRow) -> Result<Artifact, sqlx::Error> {
         changed: row.try_get("changed")?,
         fetched_at: row.try_get::<jiff_sqlx::Timestamp, _>("fetched_at")?.to_jiff(),
     })
+}
+
+/// What is there of [`LATEST_COLUMNS`].
+pub(super) fn latest(row: &PgRow) -> Result<Option<LatestArtifact>, sqlx::Error> {
+    let Some(id) = row.try_get("latest_id")? else { return Ok(None) };
+    Ok(Some(LatestArtifact {
+        id,
+        final_url: row.try_get("final_url")?,
+        request_headers: row.try_get::<Json<Vec<(String, String)>>, _>("request_headers")?.0,
+        fetch_hash: row.try_get("fetch_hash")?,
+        blob_uri: row.try_get("blob_uri")?,
+        content_type: row.try_get("content_type")?,
+        sniffed_type: row.try_get("sniffed_type")?,
+        byte_size: row.try_get("byte_size")?,
+        etag: row.try_get("etag")?,
+        last_modified: row.try_get("last_modified")?,
+        requested_at: time(row.try_get("requested_at")?),
+    }))
 }

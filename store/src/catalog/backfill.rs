@@ -23,10 +23,11 @@ impl Catalog {
         limit: i64,
     ) -> Result<Vec<Artifact>, CatalogError> {
         let sql = format!(
-            "select {ARTIFACT_COLUMNS} from artifacts
-             where subscription_id = (select subscription_id from runs where id = $1 and finished_at is null)
-                 and id > $2 and fetched_at <= (select created_at from runs where id = $1)
-             order by id limit $3"
+            "select distinct on (d.artifact_id) {ARTIFACT_COLUMNS}
+             from documents d join artifacts a on a.id = d.artifact_id
+             where d.subscription_id = (select subscription_id from runs where id = $1 and finished_at is null)
+                 and d.artifact_id > $2 and a.fetched_at <= (select created_at from runs where id = $1)
+             order by d.artifact_id, d.finished_at limit $3"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(run_id)

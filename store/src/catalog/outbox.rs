@@ -119,12 +119,21 @@ impl Catalog {
     }
 }
 
-/// Adds events in one statement.
+/// Adds events, all for the same time.
 pub(super) async fn insert(
     connection: &mut PgConnection,
     events: &[Event],
     available_at: Timestamp,
 ) -> Result<(), CatalogError> {
+    insert_at(connection, events.iter().map(|event| (event, available_at))).await
+}
+
+/// Adds events, each with the time at which it becomes available, in one statement.
+pub(super) async fn insert_at<'a>(
+    connection: &mut PgConnection,
+    events: impl Iterator<Item = (&'a Event, Timestamp)>,
+) -> Result<(), CatalogError> {
+    let (events, times): (Vec<&Event>, Vec<Timestamp>) = events.unzip();
     if events.is_empty() {
         return Ok(());
     }
@@ -132,16 +141,16 @@ pub(super) async fn insert(
         events.iter().map(|event| Json(event.headers().into_iter().collect())).collect();
     sqlx::query(
         "insert into outbox (topic, key, headers, payload, run_id, available_at)
-         select topic, key, headers, payload, run_id, $6
-         from unnest($1::text[], $2::text[], $3::jsonb[], $4::bytea[], $5::uuid[])
-             as new (topic, key, headers, payload, run_id)",
+         select topic, key, headers, payload, run_id, available_at
+         from unnest($1::text[], $2::text[], $3::jsonb[], $4::bytea[], $5::uuid[], $6::timestamptz[])
+             as new (topic, key, headers, payload, run_id, available_at)",
     )
     .bind(events.iter().map(|event| event.topic.name()).collect::<Vec<_>>())
     .bind(events.iter().map(|event| event.key.as_str()).collect::<Vec<_>>())
     .bind(headers)
     .bind(events.iter().map(|event| event.payload.as_slice()).collect::<Vec<_>>())
     .bind(events.iter().map(|event| event.trace_parent.trace_id.run()).collect::<Vec<_>>())
-    .bind(sql_time(available_at))
+    .bind(times.into_iter().map(sql_time).collect::<Vec<_>>())
     .execute(connection)
     .await
     .map_err(failed("add events to the outbox"))?;

@@ -80,6 +80,8 @@ pub struct RunPlan {
     pub source_id: i64,
     /// How the source is fetched.
     pub source: SourceSettings,
+    /// Until when scheduled runs of the source are held back, since it fails.
+    pub held_back_until: Option<Timestamp>,
 }
 
 /// A run as it is shown.
@@ -153,7 +155,7 @@ impl Catalog {
     /// When the catalog fails.
     pub async fn run_plan(&self, run_id: Uuid) -> Result<Option<RunPlan>, CatalogError> {
         let row = sqlx::query(
-            "select r.phase, s.id as subscription_id, o.id as source_id, o.settings
+            "select r.phase, s.id as subscription_id, o.id as source_id, o.settings, o.held_back_until
              from runs r join subscriptions s on s.id = r.subscription_id join sources o on o.id = s.source_id
              where r.id = $1",
         )
@@ -167,6 +169,7 @@ impl Catalog {
                 subscription_id: row.try_get("subscription_id")?,
                 source_id: row.try_get("source_id")?,
                 source: row.try_get::<Json<SourceSettings>, _>("settings")?.0,
+                held_back_until: time(row.try_get("held_back_until")?),
             })
         })
         .transpose()
@@ -177,7 +180,7 @@ impl Catalog {
     /// it has ended.
     ///
     /// A run may be begun again, and its source may have changed since: documents that it still waited for and that
-    /// are no longer asked for are forgotten, else it would wait for them for ever.
+    /// are no longer asked for are forgotten, else it would wait for them for ever. Those that a page or feed led to stay.
     ///
     /// # Errors
     /// When the catalog fails.
@@ -200,14 +203,15 @@ impl Catalog {
         .rows_affected()
             > 0;
         if is_active {
-            sqlx::query("delete from documents where run_id = $1 and phase = 'Pending' and url <> all($2)")
+            sqlx::query("delete from documents where run_id = $1 and phase = 'Pending' and is_base and url <> all($2)")
                 .bind(run_id)
                 .bind(urls)
                 .execute(&mut *transaction)
                 .await
                 .map_err(failed("forget a run's documents"))?;
             sqlx::query(
-                "insert into documents (run_id, url, phase) select $1, url, 'Pending' from unnest($2::text[]) as url
+                "insert into documents (run_id, subscription_id, url, phase)
+                 select r.id, r.subscription_id, url, 'Pending' from runs r, unnest($2::text[]) as url where r.id = $1
                  on conflict do nothing",
             )
             .bind(run_id)
@@ -250,6 +254,31 @@ impl Catalog {
         .execute(&self.pool)
         .await
         .map_err(failed("end a run"))?;
+        Ok(())
+    }
+
+    /// Ends a run as skipped before anything was fetched for it, if it is still active.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn skip_run(
+        &self,
+        run_id: Uuid,
+        reason: &str,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
+        sqlx::query(
+            "update runs set phase = 'Skipped', reason = $2, message = $3, finished_at = $4
+             where id = $1 and finished_at is null",
+        )
+        .bind(run_id)
+        .bind(reason)
+        .bind(message)
+        .bind(sql_time(now))
+        .execute(&self.pool)
+        .await
+        .map_err(failed("skip a run"))?;
         Ok(())
     }
 

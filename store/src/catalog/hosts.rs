@@ -1,0 +1,138 @@
+//! Politeness: when a host may be asked, for all workers together.
+//!
+//! A host has the time of its last request, which no worker comes closer to than the interval, and the end of the slots
+//! that were promised to requests which have to wait. So requests that come together are spread, and one that is late
+//! for its slot goes as soon as the host has rested, without a slot being lost.
+
+use jiff::{SignedDuration, Timestamp};
+use sqlx::Row;
+
+use super::{Catalog, CatalogError, failed, sql_time};
+
+/// A request for a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotRequest<'a> {
+    /// The host, with its port where that is not the scheme's own.
+    pub host: &'a str,
+    /// The shortest time between two requests.
+    pub interval: SignedDuration,
+    /// How far off a slot may be to be taken at once: the caller waits for it.
+    pub patience: SignedDuration,
+    /// Whether a slot was promised, and has come.
+    pub is_promised: bool,
+}
+
+/// When a host may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// At this time, which is now or at most the patience off. The slot is taken.
+    Granted(Timestamp),
+    /// Not before this time, which is kept for the caller.
+    Promised(Timestamp),
+}
+
+impl Catalog {
+    /// Takes a host's next slot, or promises one.
+    ///
+    /// # Errors
+    /// When the catalog fails; then none is taken.
+    pub async fn claim_slot(
+        &self,
+        request: &SlotRequest<'_>,
+        now: Timestamp,
+    ) -> Result<Slot, CatalogError> {
+        loop {
+            let row = sqlx::query(
+                // The host's row is locked before anything is computed from it.
+                "with host as materialized (
+                     select * from hosts where host = $1 for update),
+                 free as materialized (
+                     select host, next_slot_at, greatest($2, last_request_at + $3, blocked_until) as at from host),
+                 slot as materialized (
+                     select host, next_slot_at, at,
+                         at <= $2 + $4 and ($5 or next_slot_at is null or next_slot_at <= at) as is_granted,
+                         greatest(at, next_slot_at) as promised_at
+                     from free)
+                 update hosts h set
+                     last_request_at = case when s.is_granted then s.at else h.last_request_at end,
+                     next_slot_at = case when s.is_granted then greatest(s.next_slot_at, s.at + $3)
+                                         else s.promised_at + $3 end
+                 from slot s where h.host = s.host
+                 returning s.is_granted, case when s.is_granted then s.at else s.promised_at end as at",
+            )
+            .bind(request.host)
+            .bind(sql_time(now))
+            .bind(sql_interval(request.interval))
+            .bind(sql_interval(request.patience))
+            .bind(request.is_promised)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("claim a slot of a host"))?;
+            let Some(row) = row else {
+                self.add_host(request.host).await?;
+                continue;
+            };
+            let at = row.get::<jiff_sqlx::Timestamp, _>("at").to_jiff();
+            return Ok(if row.get("is_granted") { Slot::Granted(at) } else { Slot::Promised(at) });
+        }
+    }
+
+    /// Keeps `count` slots of a host for requests that follow each other at the interval, and returns the first.
+    ///
+    /// # Errors
+    /// When the catalog fails; then none is kept.
+    pub async fn keep_slots(
+        &self,
+        host: &str,
+        count: u32,
+        interval: SignedDuration,
+        now: Timestamp,
+    ) -> Result<Timestamp, CatalogError> {
+        self.add_host(host).await?;
+        let first: jiff_sqlx::Timestamp = sqlx::query_scalar(
+            "update hosts set next_slot_at =
+                 greatest($2, last_request_at + $3, blocked_until, next_slot_at) + $3 * $4::integer
+             where host = $1 returning next_slot_at - $3 * $4::integer",
+        )
+        .bind(host)
+        .bind(sql_time(now))
+        .bind(sql_interval(interval))
+        .bind(i32::try_from(count).unwrap_or(i32::MAX))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed("keep slots of a host"))?;
+        Ok(first.to_jiff())
+    }
+
+    /// Leaves a host in peace until a time, as it asked for.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn block_host(&self, host: &str, until: Timestamp) -> Result<(), CatalogError> {
+        sqlx::query(
+            "insert into hosts (host, blocked_until) values ($1, $2)
+             on conflict (host) do update set blocked_until = greatest(hosts.blocked_until, excluded.blocked_until)",
+        )
+        .bind(host)
+        .bind(sql_time(until))
+        .execute(&self.pool)
+        .await
+        .map_err(failed("note that a host wants peace"))?;
+        Ok(())
+    }
+
+    async fn add_host(&self, host: &str) -> Result<(), CatalogError> {
+        sqlx::query("insert into hosts (host) values ($1) on conflict do nothing")
+            .bind(host)
+            .execute(&self.pool)
+            .await
+            .map_err(failed("add a host"))?;
+        Ok(())
+    }
+}
+
+fn sql_interval(duration: SignedDuration) -> sqlx::postgres::types::PgInterval {
+    // Intervals of the specification are days at most.
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    sqlx::postgres::types::PgInterval { months: 0, days: 0, microseconds }
+}

@@ -1,0 +1,126 @@
+use jiff::{SignedDuration, Timestamp};
+use store::catalog::{Catalog, RobotsOutcome, RobotsRecord, Slot, SlotRequest};
+
+use crate::place::{NOON, Place};
+
+const HOST: &str = "example.org";
+const PATIENCE: SignedDuration = SignedDuration::from_millis(200);
+
+fn after(milliseconds: i64) -> Timestamp {
+    NOON.checked_add(SignedDuration::from_millis(milliseconds)).unwrap()
+}
+
+async fn claim(catalog: &Catalog, host: &str, is_promised: bool, at: i64) -> Slot {
+    let interval = SignedDuration::from_secs(1);
+    let request = SlotRequest { host, interval, patience: PATIENCE, is_promised };
+    catalog.claim_slot(&request, after(at)).await.unwrap()
+}
+
+#[tokio::test]
+async fn requests_that_come_together_are_spread_and_another_host_is_not_kept_waiting() {
+    let place = Place::new().await;
+    let catalog = &place.catalog;
+    assert_eq!(claim(catalog, HOST, false, 0).await, Slot::Granted(after(0)));
+    assert_eq!(claim(catalog, HOST, false, 10).await, Slot::Promised(after(1_000)));
+    assert_eq!(claim(catalog, HOST, false, 20).await, Slot::Promised(after(2_000)));
+    assert_eq!(claim(catalog, "example.net", false, 20).await, Slot::Granted(after(20)));
+    // A slot that is near is waited for.
+    assert_eq!(claim(catalog, HOST, true, 900).await, Slot::Granted(after(1_000)));
+    // Nobody who comes meanwhile takes what was promised to another.
+    assert_eq!(claim(catalog, HOST, false, 1_950).await, Slot::Promised(after(3_000)));
+    assert_eq!(claim(catalog, HOST, true, 2_000).await, Slot::Granted(after(2_000)));
+    assert_eq!(claim(catalog, HOST, true, 3_000).await, Slot::Granted(after(3_000)));
+    // When all promises are kept, whoever comes goes at once.
+    assert_eq!(claim(catalog, HOST, false, 10_000).await, Slot::Granted(after(10_000)));
+}
+
+#[tokio::test]
+async fn those_that_are_late_for_their_slots_are_spread_again_and_none_is_turned_away_for_ever() {
+    let place = Place::new().await;
+    let catalog = &place.catalog;
+    for _ in 0..4 {
+        claim(catalog, HOST, false, 0).await;
+    }
+    // Workers were away for a minute: three with promises come at once.
+    assert_eq!(claim(catalog, HOST, true, 60_000).await, Slot::Granted(after(60_000)));
+    assert_eq!(claim(catalog, HOST, true, 60_001).await, Slot::Promised(after(61_000)));
+    assert_eq!(claim(catalog, HOST, true, 60_002).await, Slot::Promised(after(62_000)));
+    assert_eq!(claim(catalog, HOST, true, 61_050).await, Slot::Granted(after(61_050)));
+    // The one before came 50 ms late.
+    assert_eq!(claim(catalog, HOST, true, 62_000).await, Slot::Granted(after(62_050)));
+}
+
+#[tokio::test]
+async fn a_host_that_asked_for_peace_is_left_in_peace() {
+    let place = Place::new().await;
+    let catalog = &place.catalog;
+    catalog.block_host(HOST, after(30_000)).await.unwrap();
+    catalog.block_host(HOST, after(20_000)).await.unwrap();
+    assert_eq!(claim(catalog, HOST, false, 0).await, Slot::Promised(after(30_000)));
+    assert_eq!(claim(catalog, HOST, true, 29_700).await, Slot::Promised(after(31_000)));
+    assert_eq!(claim(catalog, HOST, true, 30_000).await, Slot::Granted(after(30_000)));
+}
+
+#[tokio::test]
+async fn slots_kept_for_many_are_nobody_else_s() {
+    let place = Place::new().await;
+    let catalog = &place.catalog;
+    claim(catalog, HOST, false, 0).await;
+    let interval = SignedDuration::from_secs(1);
+    assert_eq!(catalog.keep_slots(HOST, 100, interval, after(300)).await.unwrap(), after(1_000));
+    assert_eq!(catalog.keep_slots(HOST, 1, interval, after(300)).await.unwrap(), after(101_000));
+    assert_eq!(claim(catalog, HOST, false, 400).await, Slot::Promised(after(102_000)));
+    assert_eq!(catalog.keep_slots("new.example", 5, interval, after(0)).await.unwrap(), after(0));
+}
+
+/// The invariant of politeness, whoever claims: between two grants there is at least the interval, and no slot is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_claim_at_the_same_time_come_no_closer_than_the_interval() {
+    let place = Place::new().await;
+    let processes = [place.catalog.clone(), place.other_process().await];
+    let claims: Vec<_> = (0..40)
+        .map(|number| {
+            let catalog = processes[number % 2].clone();
+            tokio::spawn(async move {
+                let (mut is_promised, mut at) = (false, 0);
+                loop {
+                    match claim(&catalog, HOST, is_promised, at).await {
+                        Slot::Granted(time) => return time,
+                        Slot::Promised(time) => {
+                            is_promised = true;
+                            at = i64::try_from(time.duration_since(NOON).as_millis()).unwrap();
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut granted = Vec::new();
+    for claim in claims {
+        granted.push(claim.await.unwrap());
+    }
+    granted.sort();
+    for pair in granted.windows(2) {
+        assert!(pair[1].duration_since(pair[0]) >= SignedDuration::from_secs(1), "{pair:?}");
+    }
+    assert_eq!(granted.len(), 40);
+    assert!(granted[39] <= after(80_000), "{:?}", granted[39]);
+}
+
+#[tokio::test]
+async fn a_robots_txt_is_kept_as_it_was_last_asked_for() {
+    let place = Place::new().await;
+    let origin = "https://example.org";
+    assert_eq!(place.catalog.robots(origin).await.unwrap(), None);
+    for (outcome, unreachable_since) in [
+        (RobotsOutcome::Rules(b"User-agent: *\nDisallow: /\xff".to_vec()), None),
+        (RobotsOutcome::Rules(Vec::new()), Some(after(5))),
+        (RobotsOutcome::Unknown, Some(after(5))),
+        (RobotsOutcome::AllowAll, None),
+    ] {
+        let (asked_at, expires_at) = (after(10), after(90_000));
+        let record = RobotsRecord { outcome, asked_at, expires_at, unreachable_since };
+        place.catalog.put_robots(origin, &record).await.unwrap();
+        assert_eq!(place.catalog.robots(origin).await.unwrap(), Some(record));
+    }
+}

@@ -1,0 +1,195 @@
+//! Each origin's robots.txt: asked for once a day by all workers together, and parsed once by each.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use events::HandlerError;
+use http::HeaderValue;
+use jiff::{SignedDuration, Timestamp};
+use store::{
+    blobs::SpooledBody,
+    catalog::{RobotsOutcome, RobotsRecord},
+};
+use tokio::io::AsyncReadExt;
+use url::Url;
+
+use crate::{
+    Tools,
+    fetch::{FetchError, FetchRequest, Fetched, Gate},
+    robots::Robots,
+    tools::catalog_failed,
+};
+
+/// How long a robots.txt is good for (RFC 9309, section 2.4).
+const GOOD_FOR: SignedDuration = SignedDuration::from_hours(24);
+/// How soon one that could not be had is asked for again.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+/// After this time without an answer it is taken for one that does not exist (section 2.3.1.4).
+const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(30 * 24);
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// More is not sent by anyone who means well; the rules are read from the first 500 KiB.
+const MAX_BYTES: u64 = 5 * 1024 * 1024;
+const READ_BYTES: u64 = 500 * 1024;
+/// Beyond this number of origins the cache begins anew.
+const ORIGINS: usize = 4096;
+
+/// What the rules of an origin are for one product token.
+#[derive(Clone)]
+pub(super) enum Rules {
+    /// As they stand in its robots.txt.
+    Text(Arc<Robots>),
+    /// It has none.
+    None,
+    /// They are not known until its robots.txt answers.
+    Unknown {
+        /// When it is asked for again.
+        retry_at: Timestamp,
+    },
+}
+
+/// The rules of origins, shared by all handlers of a process.
+#[derive(Clone, Default)]
+pub(super) struct RobotsCache {
+    /// By origin and product token, with the time until which they are good.
+    rules: Arc<Mutex<HashMap<(String, String), (Timestamp, Rules)>>>,
+}
+
+impl RobotsCache {
+    /// The rules of an origin, where they need not be asked for.
+    pub(super) async fn known(
+        &self,
+        tools: &Tools,
+        origin: &str,
+        token: &str,
+    ) -> Result<Option<Rules>, HandlerError> {
+        let now = tools.clock.now();
+        if let Some((good_until, rules)) = self.rules().get(&(origin.to_owned(), token.to_owned()))
+            && *good_until > now
+        {
+            return Ok(Some(rules.clone()));
+        }
+        let record = tools.catalog.robots(origin).await.map_err(catalog_failed)?;
+        Ok(record.filter(|record| record.expires_at > now).map(|record| self.keep(origin, token, record)))
+    }
+
+    /// Asks an origin for its robots.txt. While it does not answer, what it said before stays in force, for 30 days at
+    /// most (RFC 9309, sections 2.3.1.4 and 2.4).
+    ///
+    /// # Errors
+    /// When no connection is made to an origin whose rules were never had: the document's fetch would end alike.
+    pub(super) async fn ask(
+        &self,
+        tools: &Tools,
+        url: &Url,
+        token: &str,
+        user_agent: Option<&HeaderValue>,
+    ) -> Result<Rules, AskError> {
+        let origin = url.origin().ascii_serialization();
+        let before = tools.catalog.robots(&origin).await.map_err(catalog_failed)?;
+        let answer = tools.fetcher.get(&robots_request(url, user_agent), &tools.spool, &AnyUrl).await;
+        let now = tools.clock.now();
+        let (outcome, unreachable_since) = match answer {
+            Ok(Fetched::Body { body, .. }) => (RobotsOutcome::Rules(first_bytes(&body).await?), None),
+            Err(error) if means_none(&error) => (RobotsOutcome::AllowAll, None),
+            Ok(Fetched::NotModified { .. }) => (RobotsOutcome::AllowAll, None),
+            Err(error) => {
+                let since = before.as_ref().and_then(|before| before.unreachable_since).unwrap_or(now);
+                tracing::debug!(origin, error = events::error_chain(&error), "robots.txt does not answer");
+                if now.duration_since(since) > GIVE_UP_AFTER {
+                    (RobotsOutcome::AllowAll, Some(since))
+                } else {
+                    match before {
+                        Some(before) => (before.outcome, Some(since)),
+                        None if error.is_without_connection() => return Err(AskError::Fetch(error)),
+                        None => (RobotsOutcome::Unknown, Some(since)),
+                    }
+                }
+            }
+        };
+        let good_for = if unreachable_since.is_none() { GOOD_FOR } else { ASK_AGAIN };
+        let expires_at = now.checked_add(good_for).unwrap_or(now);
+        let record = RobotsRecord { outcome, asked_at: now, expires_at, unreachable_since };
+        tools.catalog.put_robots(&origin, &record).await.map_err(catalog_failed)?;
+        Ok(self.keep(&origin, token, record))
+    }
+
+    fn keep(&self, origin: &str, token: &str, record: RobotsRecord) -> Rules {
+        let rules = match record.outcome {
+            RobotsOutcome::Rules(text) => Rules::Text(Arc::new(Robots::parse(&text, token))),
+            RobotsOutcome::AllowAll => Rules::None,
+            RobotsOutcome::Unknown => Rules::Unknown { retry_at: record.expires_at },
+        };
+        let mut all = self.rules();
+        if all.len() >= ORIGINS {
+            all.clear();
+        }
+        all.insert((origin.to_owned(), token.to_owned()), (record.expires_at, rules.clone()));
+        rules
+    }
+
+    fn rules(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), (Timestamp, Rules)>> {
+        // A map is whole between any two calls.
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A robots.txt could not be asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    /// No connection was made.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The catalog or the disk failed.
+    #[error(transparent)]
+    Handler(#[from] HandlerError),
+}
+
+/// A robots.txt may be wherever its redirects lead.
+struct AnyUrl;
+
+#[async_trait]
+impl Gate for AnyUrl {
+    async fn judge(&self, _: &Url) -> Result<(), FetchError> {
+        Ok(())
+    }
+}
+
+fn robots_request(url: &Url, user_agent: Option<&HeaderValue>) -> FetchRequest {
+    let mut url = url.clone();
+    url.set_path("/robots.txt");
+    url.set_query(None);
+    url.set_fragment(None);
+    FetchRequest {
+        url,
+        headers: Vec::new(),
+        user_agent: user_agent.cloned(),
+        timeout: TIMEOUT,
+        max_bytes: MAX_BYTES,
+        validators: None,
+    }
+}
+
+/// Whether a failure means that there is no robots.txt (section 2.3.1.3), other than one that may pass.
+fn means_none(error: &FetchError) -> bool {
+    match error {
+        FetchError::Status { status, .. } => (300..500).contains(status) && *status != 429,
+        FetchError::TooManyRedirects { .. } | FetchError::RedirectLoop { .. } => true,
+        _ => false,
+    }
+}
+
+async fn first_bytes(body: &SpooledBody) -> Result<Vec<u8>, HandlerError> {
+    let failed = |source: events::BoxError| HandlerError::Transient {
+        reason: events::run_reasons::SPOOL_FAILED,
+        retry_at: None,
+        source,
+    };
+    let mut bytes = Vec::new();
+    let reader = body.open().await.map_err(|error| failed(error.into()))?;
+    reader.take(READ_BYTES).read_to_end(&mut bytes).await.map_err(|error| failed(error.into()))?;
+    Ok(bytes)
+}
