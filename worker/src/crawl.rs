@@ -6,21 +6,18 @@ use async_trait::async_trait;
 use events::{CrawlResult, CrawlUrl, Event, Handler, HandlerError, run_reasons};
 use http::{HeaderName, HeaderValue};
 use store::{
-    blobs::{BlobError, BlobKey},
+    blobs::{BlobError, BlobKey, SpooledBody},
     catalog::{Artifact, HeaderSource, NewArtifact, SourceSettings, StoredArtifact},
 };
 use url::Url;
 
 use crate::{
     Tools,
-    fetch::{FetchError, FetchRequest, Fetched},
+    fetch::{Exchange, FetchError, FetchRequest, Fetched, NoGate},
     tools::{catalog_failed, permanent},
 };
 
 const EVENT_SOURCE: &str = "/tipstaff/worker/crawl";
-
-/// Headers whose values are secrets of the conversation and no evidence.
-const SECRET_HEADERS: [&str; 2] = ["set-cookie", "www-authenticate"];
 
 pub(crate) struct Crawl {
     tools: Tools,
@@ -50,11 +47,15 @@ impl Handler for Crawl {
             return Err(permanent(run_reasons::SOURCE_SUSPENDED, "spec.suspend of the source is true"));
         }
         let request = fetch_request(&crawl, &work.source)?;
-        let fetched = self.tools.fetcher.get(&request, &self.tools.spool).await;
+        let fetched = self.tools.fetcher.get(&request, &self.tools.spool, &NoGate).await;
         self.tools.metrics.fetched(&fetched);
-        let fetched = fetched.map_err(fetch_failed)?;
-        let blob_uri = self.store_body(crawl.source_id, &fetched).await?;
-        let artifact = new_artifact(&crawl, fetched, blob_uri);
+        let (exchange, body) = match fetched.map_err(fetch_failed)? {
+            Fetched::Body { exchange, body } => (exchange, body),
+            // No validators are sent.
+            Fetched::NotModified { .. } => return Ok(Vec::new()),
+        };
+        let blob_uri = self.store_body(crawl.source_id, &exchange, &body).await?;
+        let artifact = new_artifact(&crawl, exchange, &body, blob_uri);
         let now = self.tools.clock.now();
         match self.tools.catalog.store_artifact(&artifact, now).await.map_err(catalog_failed)? {
             StoredArtifact::Stored(artifact) => Ok(vec![self.result(event, &crawl, &artifact)?]),
@@ -65,14 +66,18 @@ impl Handler for Crawl {
 
 impl Crawl {
     /// Where the body is, after it was put there unless the source has it already.
-    async fn store_body(&self, source_id: i64, fetched: &Fetched) -> Result<String, HandlerError> {
-        let known =
-            self.tools.catalog.stored_blob(source_id, &fetched.body.sha256).await.map_err(catalog_failed)?;
+    async fn store_body(
+        &self,
+        source_id: i64,
+        exchange: &Exchange,
+        body: &SpooledBody,
+    ) -> Result<String, HandlerError> {
+        let known = self.tools.catalog.stored_blob(source_id, &body.sha256).await.map_err(catalog_failed)?;
         if let Some(uri) = known {
             return Ok(uri);
         }
-        let key = BlobKey::new(source_id, fetched.fetched_at, &fetched.body);
-        let uri = self.tools.blobs.put(&key, &fetched.body).await.map_err(blob_failed)?;
+        let key = BlobKey::new(source_id, exchange.responded_at, body);
+        let uri = self.tools.blobs.put(&key, body).await.map_err(blob_failed)?;
         Ok(uri.to_string())
     }
 
@@ -124,30 +129,25 @@ fn fetch_request(crawl: &CrawlUrl, source: &SourceSettings) -> Result<FetchReque
         user_agent: user_agent.map_err(|error| invalid(&error))?,
         timeout: Duration::from_millis(source.timeout_ms),
         max_bytes: source.max_bytes,
+        validators: None,
+        validators_for: None,
     })
 }
 
-fn new_artifact(crawl: &CrawlUrl, fetched: Fetched, blob_uri: String) -> NewArtifact {
+fn new_artifact(crawl: &CrawlUrl, exchange: Exchange, body: &SpooledBody, blob_uri: String) -> NewArtifact {
     NewArtifact {
         run_id: crawl.run_id,
         source_url: crawl.url.clone(),
-        final_url: fetched.final_url.into(),
-        fetch_hash: fetched.body.sha256.clone(),
+        final_url: exchange.final_url.into(),
+        fetch_hash: body.sha256.clone(),
         blob_uri,
-        status: fetched.status,
-        headers: fetched
-            .headers
-            .into_iter()
-            .map(|(name, value)| {
-                let is_secret = SECRET_HEADERS.contains(&name.as_str());
-                (name, if is_secret { "(not kept)".to_owned() } else { value })
-            })
-            .collect(),
-        content_type: fetched.content_type,
+        status: exchange.status,
+        headers: exchange.headers,
+        content_type: exchange.content_type,
         // A body of more than 2^63 bytes was refused while it came.
-        byte_size: i64::try_from(fetched.body.byte_size).unwrap_or(i64::MAX),
-        remote_address: fetched.remote_address.map(|address| address.to_string()),
-        fetched_at: fetched.fetched_at,
+        byte_size: i64::try_from(body.byte_size).unwrap_or(i64::MAX),
+        remote_address: exchange.remote_address.map(|address| address.to_string()),
+        fetched_at: exchange.responded_at,
     }
 }
 
@@ -158,6 +158,7 @@ fn fetch_failed(error: FetchError) -> HandlerError {
     }
     let retry_at = match &error {
         FetchError::Status { retry_after, .. } => *retry_after,
+        FetchError::NotYet { until } => Some(*until),
         _ => None,
     };
     HandlerError::Transient { reason, retry_at, source: error.into() }
