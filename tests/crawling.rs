@@ -245,10 +245,11 @@ async fn runs_that_are_due_together_share_one_fetch() {
         assert_eq!(reason(&runs[0]), ("Succeeded", Some("Changed")), "{name}");
     }
     assert_eq!(origin.requests(), 1);
-    let row = sqlx::query("select count(*) as documents, count(distinct artifact_id) as artifacts from documents")
-        .fetch_one(&tipstaff.pool)
-        .await
-        .unwrap();
+    let row =
+        sqlx::query("select count(*) as documents, count(distinct artifact_id) as artifacts from documents")
+            .fetch_one(&tipstaff.pool)
+            .await
+            .unwrap();
     assert_eq!((row.get::<i64, _>("documents"), row.get::<i64, _>("artifacts")), (3, 1));
     // Each has its own history: what one is told of is news to it once.
     for name in &all {

@@ -24,6 +24,9 @@ pub const OVERLAP: &str = "Overlap";
 /// The next run was due, and `concurrencyPolicy` is `Replace`.
 pub const REPLACED: &str = "Replaced";
 
+/// The source fails, and its scheduled runs are held back.
+pub const SOURCE_FAILING: &str = "SourceFailing";
+
 /// The subscription was deleted while the run was active.
 pub const SUBSCRIPTION_DELETED: &str = "SubscriptionDeleted";
 /// The source was suspended after the run was made.
@@ -65,6 +68,10 @@ pub const REQUEST_FAILED: &str = "RequestFailed";
 pub const TIMEOUT: &str = "Timeout";
 /// Redirects without an end in sight.
 pub const TOO_MANY_REDIRECTS: &str = "TooManyRedirects";
+/// A redirect to a URL that was asked before.
+pub const REDIRECT_LOOP: &str = "RedirectLoop";
+/// The headers of the answer are more, or longer, than are read.
+pub const HEADERS_TOO_LARGE: &str = "HeadersTooLarge";
 /// The site answered with a status that is no success.
 pub const HTTP_STATUS: &str = "HttpStatus";
 /// The body is larger than `fetch.maxBytes`.
@@ -73,5 +80,39 @@ pub const TOO_LARGE: &str = "TooLarge";
 pub const BODY_TRUNCATED: &str = "BodyTruncated";
 /// The body is not compressed the way its headers say.
 pub const DECOMPRESSION_FAILED: &str = "DecompressionFailed";
+/// The body is compressed in a way that was not asked for.
+pub const UNKNOWN_ENCODING: &str = "UnknownEncoding";
 /// The body could not be kept on the worker's disk.
 pub const SPOOL_FAILED: &str = "SpoolFailed";
+/// The site's robots.txt asks not to fetch the document.
+pub const ROBOTS_DISALLOWED: &str = "RobotsDisallowed";
+/// The site's robots.txt cannot be read, so that nothing is fetched from it yet.
+pub const ROBOTS_UNREACHABLE: &str = "RobotsUnreachable";
+/// Nothing failed: the document is to be fetched later.
+pub const NOT_YET: &str = "NotYet";
+
+/// Whether a document failed for what its site does, and not for what is wrong here.
+pub fn is_of_the_site(reason: &str) -> bool {
+    matches!(
+        reason,
+        INVALID_URL
+            | SCHEME_NOT_ALLOWED
+            | ADDRESS_NOT_ALLOWED
+            | HOST_NOT_FOUND
+            | DNS_FAILED
+            | CONNECT_FAILED
+            | TLS_FAILED
+            | REQUEST_FAILED
+            | TIMEOUT
+            | TOO_MANY_REDIRECTS
+            | REDIRECT_LOOP
+            | HEADERS_TOO_LARGE
+            | HTTP_STATUS
+            | TOO_LARGE
+            | BODY_TRUNCATED
+            | DECOMPRESSION_FAILED
+            | UNKNOWN_ENCODING
+            | ROBOTS_DISALLOWED
+            | ROBOTS_UNREACHABLE
+    )
+}

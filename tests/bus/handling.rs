@@ -251,6 +251,7 @@ fn crawls(parent: &Event) -> Vec<Event> {
                 source_id: 1,
                 url: url.to_owned(),
                 host: "example.org".to_owned(),
+                slot_promised: false,
             };
             parent.child(url, "/tipstaff/tests", parent.time, &crawl).unwrap()
         })

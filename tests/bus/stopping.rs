@@ -155,6 +155,7 @@ fn emitted_by(parent: &Event) -> Event {
         source_id: 1,
         url: "https://example.org/".to_owned(),
         host: "example.org".to_owned(),
+        slot_promised: false,
     };
     parent.child(&crawl.url, "/tipstaff/tests", parent.time, &crawl).unwrap()
 }

@@ -9,9 +9,9 @@ use sqlx::{
 };
 use stack::Stack;
 use store::catalog::{
-    Catalog, CatalogError, CatchUp, Concurrency, DueRun, FiredRun, HeaderSetting, HeaderSource, Lead,
-    Evidence, NewArtifact, ObjectKey, RequestedRun, RunReport, ScheduledSubscription, SourceRecord, SourceSettings,
-    SubscriptionRecord, SubscriptionSettings, Trigger, WhenActive, StoredDocument,
+    Catalog, CatalogError, CatchUp, Concurrency, DueRun, Evidence, FiredRun, HeaderSetting, HeaderSource,
+    Lead, NewArtifact, ObjectKey, RequestedRun, RunReport, ScheduledSubscription, SourceRecord,
+    SourceSettings, StoredDocument, SubscriptionRecord, SubscriptionSettings, Trigger, WhenActive,
 };
 use uuid::Uuid;
 

@@ -21,8 +21,8 @@ use url::Url;
 
 use crate::{
     Tools,
+    fetch::{Exchange, FetchError, FetchRequest, Fetched, NOT_KEPT, Redirect, Validators},
     sniff,
-    fetch::{Exchange, FetchError, FetchRequest, Fetched, NOT_KEPT, Validators},
     tools::{catalog_failed, permanent},
 };
 use gate::CrawlGate;
@@ -202,15 +202,19 @@ fn fetch_request(crawl: &CrawlUrl, work: &CrawlWork) -> Result<FetchRequest, Han
     let headers = if url.origin() == base_url.origin() { own_headers(source)? } else { Vec::new() };
     let user_agent = source.user_agent.as_deref().map(HeaderValue::from_str).transpose();
     let user_agent = user_agent.map_err(|error| invalid(&error))?;
-    let validators =
-        work.latest.as_ref().and_then(|latest| validators(&url, &headers, user_agent.as_ref(), latest));
+    let comparable =
+        work.latest.as_ref().filter(|latest| has_validators(latest, &headers, user_agent.as_ref()));
     Ok(FetchRequest {
         url,
         headers,
         user_agent,
         timeout: Duration::from_millis(source.timeout_ms),
         max_bytes: source.max_bytes,
-        validators,
+        validators: comparable.map(|latest| Validators {
+            etag: latest.etag.clone(),
+            last_modified: latest.last_modified.clone(),
+        }),
+        validators_for: comparable.and_then(|latest| latest.final_url.parse().ok()),
     })
 }
 
@@ -232,28 +236,22 @@ fn own_headers(source: &SourceSettings) -> Result<Vec<(HeaderName, HeaderValue)>
     source.headers.iter().map(header).collect()
 }
 
-/// What the server may compare with, when it would be asked for the same as last time: the URL answered by itself, and
-/// the headers that make a difference are the same.
-fn validators(
-    url: &Url,
+/// Whether the server can be asked if the document is as it was: it named its state, and it would be asked with the same
+/// headers. Of secret ones only the names are known.
+fn has_validators(
+    latest: &LatestArtifact,
     headers: &[(HeaderName, HeaderValue)],
     user_agent: Option<&HeaderValue>,
-    latest: &LatestArtifact,
-) -> Option<Validators> {
-    let shown = |value: &HeaderValue| {
-        if value.is_sensitive() { NOT_KEPT.to_owned() } else { String::from_utf8_lossy(value.as_bytes()).into_owned() }
+) -> bool {
+    let was_sent = |name: &HeaderName, value: &HeaderValue| {
+        let is_it = |(before, sent): &(String, String)| {
+            before == name.as_str() && (sent == NOT_KEPT || sent.as_bytes() == value.as_bytes())
+        };
+        latest.request_headers.iter().any(is_it)
     };
-    let is_as_before = |name: &HeaderName, value: &HeaderValue| {
-        latest.request_headers.iter().any(|(before, sent)| {
-            before == name.as_str() && (sent == NOT_KEPT || *sent == shown(value))
-        })
-    };
-    let is_same = headers.iter().all(|(name, value)| is_as_before(name, value))
-        && user_agent.is_none_or(|value| is_as_before(&USER_AGENT, value));
-    if latest.final_url != url.as_str() || !is_same || (latest.etag.is_none() && latest.last_modified.is_none()) {
-        return None;
-    }
-    Some(Validators { etag: latest.etag.clone(), last_modified: latest.last_modified.clone() })
+    (latest.etag.is_some() || latest.last_modified.is_some())
+        && headers.iter().all(|(name, value)| was_sent(name, value))
+        && user_agent.is_none_or(|value| was_sent(&USER_AGENT, value))
 }
 
 fn new_artifact(
@@ -262,25 +260,18 @@ fn new_artifact(
     body: &SpooledBody,
     blob_uri: String,
 ) -> NewArtifact {
-    let header = |wanted: &str| {
-        exchange.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
-    };
     NewArtifact {
         robots,
         fetch_hash: body.sha256.clone(),
         blob_uri,
-        etag: header("etag"),
-        last_modified: header("last-modified"),
+        etag: header(&exchange, "etag"),
+        last_modified: header(&exchange, "last-modified"),
         sniffed_type: Some(sniff::content_type(&body.head).to_owned()),
         // A body of more than 2^63 bytes was refused while it came.
         byte_size: i64::try_from(body.byte_size).unwrap_or(i64::MAX),
         content_type: exchange.content_type,
         final_url: exchange.final_url.into(),
-        redirects: exchange
-            .redirects
-            .into_iter()
-            .map(|redirect| (redirect.url.into(), redirect.status, redirect.location))
-            .collect(),
+        redirects: redirects(exchange.redirects),
         request_headers: exchange.request_headers,
         status: exchange.status,
         headers: exchange.headers,
@@ -294,20 +285,17 @@ fn new_artifact(
 
 /// Evidence that a document was as it had been: it points at the bytes that are there (as a WARC `revisit` record does).
 fn revisit(exchange: Exchange, robots: &'static str, latest: &LatestArtifact) -> NewArtifact {
-    let header = |wanted: &str| {
-        exchange.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
-    };
     NewArtifact {
         robots,
         fetch_hash: latest.fetch_hash.clone(),
         blob_uri: latest.blob_uri.clone(),
-        etag: header("etag").or_else(|| latest.etag.clone()),
-        last_modified: header("last-modified").or_else(|| latest.last_modified.clone()),
+        etag: header(&exchange, "etag").or_else(|| latest.etag.clone()),
+        last_modified: header(&exchange, "last-modified").or_else(|| latest.last_modified.clone()),
         sniffed_type: latest.sniffed_type.clone(),
         byte_size: latest.byte_size,
         content_type: latest.content_type.clone(),
         final_url: exchange.final_url.into(),
-        redirects: Vec::new(),
+        redirects: redirects(exchange.redirects),
         request_headers: exchange.request_headers,
         status: exchange.status,
         headers: exchange.headers,
@@ -317,6 +305,14 @@ fn revisit(exchange: Exchange, robots: &'static str, latest: &LatestArtifact) ->
         finished_at: exchange.finished_at,
         revisit_of: Some(latest.id),
     }
+}
+
+fn header(exchange: &Exchange, wanted: &str) -> Option<String> {
+    exchange.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+}
+
+fn redirects(redirects: Vec<Redirect>) -> Vec<(String, u16, String)> {
+    redirects.into_iter().map(|redirect| (redirect.url.into(), redirect.status, redirect.location)).collect()
 }
 
 fn blob_failed(error: BlobError) -> HandlerError {

@@ -10,13 +10,14 @@ use crate::{
     fetch::{FetchError, Fetched},
 };
 
-/// `Fetched`, or the reason of a [`FetchError`].
+/// `Fetched`, `NotModified`, or the reason of a [`FetchError`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
 }
 
 const FETCHED: OutcomeLabels = OutcomeLabels { outcome: "Fetched" };
+const NOT_MODIFIED: OutcomeLabels = OutcomeLabels { outcome: "NotModified" };
 
 /// The worker's figures. docs/metrics.md lists them.
 #[derive(Clone)]
@@ -58,10 +59,13 @@ impl WorkerMetrics {
 
     pub(crate) fn fetched(&self, result: &Result<Fetched, FetchError>) {
         let labels = match result {
-            Ok(fetched) => {
-                self.fetched_bytes.inc_by(fetched.body.byte_size);
+            Ok(Fetched::Body { body, .. }) => {
+                self.fetched_bytes.inc_by(body.byte_size);
                 FETCHED
             }
+            Ok(Fetched::NotModified { .. }) => NOT_MODIFIED,
+            // Nothing was asked of the site.
+            Err(FetchError::NotYet { .. } | FetchError::NotJudged) => return,
             Err(error) => OutcomeLabels { outcome: error.reason() },
         };
         self.fetches.get_or_create(&labels).inc();

@@ -59,7 +59,8 @@ impl Schedule {
             && scheduled.trigger == Trigger::Schedule.to_string()
         {
             let message = format!("the source fails, and is not asked by schedule before {until:.0}");
-            let skipped = self.tools.catalog.skip_run(scheduled.run_id, run_reasons::SOURCE_FAILING, &message, now);
+            let skipped =
+                self.tools.catalog.skip_run(scheduled.run_id, run_reasons::SOURCE_FAILING, &message, now);
             skipped.await.map_err(catalog_failed)?;
             return Ok(Vec::new());
         }

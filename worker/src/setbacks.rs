@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use events::{BoxError, Clock, CrawlUrl, Event, Payload, Setbacks};
+use events::{BoxError, Clock, CrawlUrl, Event, Payload, Setbacks, run_reasons};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use store::catalog::Catalog;
@@ -68,6 +68,11 @@ impl Setbacks for CatalogSetbacks {
         later.attempt += 1;
         let retry_at = now.checked_add(wait)?;
         self.catalog.delay(&later, retry_at).await?;
+        if let Some(crawl) = crawl_url(event)
+            && run_reasons::is_of_the_site(reason)
+        {
+            self.catalog.note_setback(crawl.run_id, &crawl.url, reason, message, retry_at, now).await?;
+        }
         if let Ok(OfRun { run_id, subscription_id }) = serde_json::from_slice(&event.payload) {
             let message = message.to_owned();
             // Without listeners there is nobody to tell.
@@ -78,8 +83,7 @@ impl Setbacks for CatalogSetbacks {
 
     async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<(), BoxError> {
         let now = self.clock.now();
-        let crawl = (event.job_type == CrawlUrl::JOB_TYPE).then(|| event.payload::<CrawlUrl>());
-        if let Some(Ok(crawl)) = crawl {
+        if let Some(crawl) = crawl_url(event) {
             self.catalog.fail_document(crawl.run_id, &crawl.url, reason, message, now).await?;
         } else if let Ok(OfRun { run_id, .. }) = serde_json::from_slice(&event.payload) {
             self.catalog.fail_run(run_id, reason, message, now).await?;
@@ -88,6 +92,10 @@ impl Setbacks for CatalogSetbacks {
         }
         Ok(())
     }
+}
+
+fn crawl_url(event: &Event) -> Option<CrawlUrl> {
+    if event.job_type == CrawlUrl::JOB_TYPE { event.payload().ok() } else { None }
 }
 
 /// Doubles with each attempt. The jitter, up to half of it, follows from the event's id: the same event is predictable,

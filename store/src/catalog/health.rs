@@ -88,24 +88,27 @@ impl Catalog {
             .map_err(failed("read news of sources"))
     }
 
-    /// Notes that a source failed in a way that may pass, and is tried again within the same run.
+    /// Notes that the document of a run's base URL failed in a way that may pass, and is tried again within the run.
     ///
     /// # Errors
     /// When the catalog fails.
     pub async fn note_setback(
         &self,
-        source_id: i64,
+        run_id: Uuid,
+        url: &str,
         reason: &str,
         message: &str,
         next_try_at: Timestamp,
         now: Timestamp,
     ) -> Result<(), CatalogError> {
         sqlx::query(
-            "update sources set failing_since = coalesce(failing_since, $2), failing_reason = $3, failing_message = $4,
-                 next_try_at = $5, health_written_at = clock_timestamp()
-             where id = $1",
+            "update sources o set failing_since = coalesce(failing_since, $3), failing_reason = $4, failing_message = $5,
+                 next_try_at = $6, health_written_at = clock_timestamp()
+             from documents d join subscriptions s on s.id = d.subscription_id
+             where d.run_id = $1 and d.url = $2 and d.is_base and o.id = s.source_id",
         )
-        .bind(source_id)
+        .bind(run_id)
+        .bind(url)
         .bind(sql_time(now))
         .bind(reason)
         .bind(message)
@@ -173,15 +176,16 @@ pub(super) async fn failed_for_good(
 }
 
 fn health(row: &PgRow) -> Result<SourceHealth, sqlx::Error> {
-    let failing = match (time(row.try_get("failing_since")?), row.try_get::<Option<String>, _>("failing_reason")?) {
-        (Some(since), Some(reason)) => Some(SourceFailing {
-            since,
-            reason,
-            message: row.try_get::<Option<String>, _>("failing_message")?.unwrap_or_default(),
-            next_try_at: time(row.try_get("next_try_at")?),
-        }),
-        _ => None,
-    };
+    let failing =
+        match (time(row.try_get("failing_since")?), row.try_get::<Option<String>, _>("failing_reason")?) {
+            (Some(since), Some(reason)) => Some(SourceFailing {
+                since,
+                reason,
+                message: row.try_get::<Option<String>, _>("failing_message")?.unwrap_or_default(),
+                next_try_at: time(row.try_get("next_try_at")?),
+            }),
+            _ => None,
+        };
     Ok(SourceHealth {
         failing,
         last_fetch_at: time(row.try_get("last_fetch_at")?),

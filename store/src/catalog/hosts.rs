@@ -36,11 +36,7 @@ impl Catalog {
     ///
     /// # Errors
     /// When the catalog fails; then none is taken.
-    pub async fn claim_slot(
-        &self,
-        request: &SlotRequest<'_>,
-        now: Timestamp,
-    ) -> Result<Slot, CatalogError> {
+    pub async fn claim_slot(&self, request: &SlotRequest<'_>, now: Timestamp) -> Result<Slot, CatalogError> {
         loop {
             let row = sqlx::query(
                 // The host's row is locked before anything is computed from it.

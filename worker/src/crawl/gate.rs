@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Tools,
     fetch::{DEFAULT_USER_AGENT, FetchError, Gate, display_url},
+    robots::product_token,
 };
 
 /// What robots.txt said of a document, as its artifact keeps it.
@@ -73,18 +74,19 @@ impl<'a> CrawlGate<'a> {
     /// Keeps what is no failure of the fetch for the caller, and ends the fetch.
     fn stopped(&self, failure: HandlerError) -> FetchError {
         self.state().failure = Some(failure);
-        FetchError::Stopped
+        FetchError::NotJudged
     }
 
     async fn rules(&self, url: &Url) -> Result<Rules, FetchError> {
-        let token = product_token(self.user_agent);
+        let user_agent = self.user_agent.and_then(|value| value.to_str().ok()).unwrap_or(DEFAULT_USER_AGENT);
+        let token = product_token(user_agent);
         let origin = url.origin().ascii_serialization();
-        let known = self.robots.known(self.tools, &origin, &token).await;
+        let known = self.robots.known(self.tools, &origin, token).await;
         if let Some(rules) = known.map_err(|failure| self.stopped(failure))? {
             return Ok(rules);
         }
         self.wait(&slots::host_of(url), self.min_interval()).await?;
-        match self.robots.ask(self.tools, url, &token, self.user_agent).await {
+        match self.robots.ask(self.tools, url, token, self.user_agent).await {
             Ok(rules) => Ok(rules),
             Err(AskError::Fetch(error)) => Err(error),
             Err(AskError::Handler(failure)) => Err(self.stopped(failure)),
@@ -121,7 +123,8 @@ impl Gate for CrawlGate<'_> {
                 }
                 Rules::None => decision::NO_RULES,
                 Rules::Unknown { retry_at } => {
-                    return Err(FetchError::RobotsUnreachable { url: display_url(url), retry_at });
+                    let problem = "it answers with errors".to_owned();
+                    return Err(FetchError::RobotsUnreachable { url: display_url(url), problem, retry_at });
                 }
             };
             self.state().decision = decision;
@@ -133,27 +136,5 @@ impl Gate for CrawlGate<'_> {
             self.state().host = Some(host);
         }
         Ok(())
-    }
-}
-
-/// The name by which robots.txt knows a user agent (RFC 9309, section 2.2.1): its first word, up to what is no letter,
-/// `-` or `_`.
-fn product_token(user_agent: Option<&HeaderValue>) -> String {
-    let text = user_agent.and_then(|value| value.to_str().ok()).unwrap_or(DEFAULT_USER_AGENT);
-    text.chars().take_while(|c| c.is_ascii_alphabetic() || matches!(c, '-' | '_')).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_product_token_is_the_user_agents_first_word() {
-        assert_eq!(product_token(None), "Tipstaff");
-        for (user_agent, token) in
-            [("court-watch/1.2 (+https://x)", "court-watch"), ("Archive_Bot", "Archive_Bot"), ("7", "")]
-        {
-            assert_eq!(product_token(Some(&HeaderValue::from_static(user_agent))), token);
-        }
     }
 }

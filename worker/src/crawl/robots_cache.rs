@@ -6,10 +6,9 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use events::HandlerError;
 use http::HeaderValue;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use store::{
     blobs::SpooledBody,
     catalog::{RobotsOutcome, RobotsRecord},
@@ -19,21 +18,16 @@ use url::Url;
 
 use crate::{
     Tools,
-    fetch::{FetchError, FetchRequest, Fetched, Gate},
-    robots::Robots,
+    fetch::{FetchError, FetchRequest, Fetched, NoGate},
+    robots::{LONGEST_CACHED, MAX_SIZE, Robots, RobotsAnswer, RobotsState, cached_for, outcome},
     tools::catalog_failed,
 };
 
-/// How long a robots.txt is good for (RFC 9309, section 2.4).
-const GOOD_FOR: SignedDuration = SignedDuration::from_hours(24);
-/// How soon one that could not be had is asked for again.
-const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
-/// After this time without an answer it is taken for one that does not exist (section 2.3.1.4).
-const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// How soon a robots.txt that cannot be read is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// More is not sent by anyone who means well; the rules are read from the first 500 KiB.
+/// More is not sent by anyone who means well; the rules are in the first 500 KiB.
 const MAX_BYTES: u64 = 5 * 1024 * 1024;
-const READ_BYTES: u64 = 500 * 1024;
 /// Beyond this number of origins the cache begins anew.
 const ORIGINS: usize = 4096;
 
@@ -76,8 +70,8 @@ impl RobotsCache {
         Ok(record.filter(|record| record.expires_at > now).map(|record| self.keep(origin, token, record)))
     }
 
-    /// Asks an origin for its robots.txt. While it does not answer, what it said before stays in force, for 30 days at
-    /// most (RFC 9309, sections 2.3.1.4 and 2.4).
+    /// Asks an origin for its robots.txt. While it cannot be read, what it said before stays in force (RFC 9309, section
+    /// 2.4); what that is when it never said anything, [`outcome`] knows.
     ///
     /// # Errors
     /// When no connection is made to an origin whose rules were never had: the document's fetch would end alike.
@@ -90,27 +84,33 @@ impl RobotsCache {
     ) -> Result<Rules, AskError> {
         let origin = url.origin().ascii_serialization();
         let before = tools.catalog.robots(&origin).await.map_err(catalog_failed)?;
-        let answer = tools.fetcher.get(&robots_request(url, user_agent), &tools.spool, &AnyUrl).await;
+        let failing_since = before.as_ref().and_then(|before| before.unreachable_since);
+        let answer = tools.fetcher.get(&robots_request(url, user_agent), &tools.spool, &NoGate).await;
         let now = tools.clock.now();
-        let (outcome, unreachable_since) = match answer {
-            Ok(Fetched::Body { body, .. }) => (RobotsOutcome::Rules(first_bytes(&body).await?), None),
-            Err(error) if means_none(&error) => (RobotsOutcome::AllowAll, None),
-            Ok(Fetched::NotModified { .. }) => (RobotsOutcome::AllowAll, None),
-            Err(error) => {
-                let since = before.as_ref().and_then(|before| before.unreachable_since).unwrap_or(now);
-                tracing::debug!(origin, error = events::error_chain(&error), "robots.txt does not answer");
-                if now.duration_since(since) > GIVE_UP_AFTER {
-                    (RobotsOutcome::AllowAll, Some(since))
-                } else {
-                    match before {
-                        Some(before) => (before.outcome, Some(since)),
-                        None if error.is_without_connection() => return Err(AskError::Fetch(error)),
-                        None => (RobotsOutcome::Unknown, Some(since)),
-                    }
+        let mut text = Vec::new();
+        let (state, good_for) = match &answer {
+            Ok(fetched) => {
+                let exchange = fetched.exchange();
+                if let Fetched::Body { body, .. } = fetched {
+                    text = first_bytes(body).await?;
                 }
+                let answered = RobotsAnswer::Answered { status: exchange.status, body: &text };
+                let cache_control = exchange.headers.iter().find(|(name, _)| name == "cache-control");
+                let good_for = cached_for(cache_control.map(|(_, value)| value.as_str()));
+                (outcome(answered, token, failing_since, now), good_for)
             }
+            Err(error) => (outcome(error.into(), token, failing_since, now), LONGEST_CACHED),
         };
-        let good_for = if unreachable_since.is_none() { GOOD_FOR } else { ASK_AGAIN };
+        let (outcome, unreachable_since) = match (state, before) {
+            (RobotsState::Rules(_), _) => (RobotsOutcome::Rules(text), None),
+            (RobotsState::AllowAll, _) => (RobotsOutcome::AllowAll, failing_since),
+            (RobotsState::Unreachable, Some(before)) => (before.outcome, failing_since.or(Some(now))),
+            (RobotsState::Unreachable, None) => match answer {
+                Err(error) if !matches!(error, FetchError::Status { .. }) => return Err(error.into()),
+                _ => (RobotsOutcome::Unknown, Some(now)),
+            },
+        };
+        let good_for = if unreachable_since.is_some() { ASK_AGAIN } else { good_for };
         let expires_at = now.checked_add(good_for).unwrap_or(now);
         let record = RobotsRecord { outcome, asked_at: now, expires_at, unreachable_since };
         tools.catalog.put_robots(&origin, &record).await.map_err(catalog_failed)?;
@@ -148,16 +148,6 @@ pub(super) enum AskError {
     Handler(#[from] HandlerError),
 }
 
-/// A robots.txt may be wherever its redirects lead.
-struct AnyUrl;
-
-#[async_trait]
-impl Gate for AnyUrl {
-    async fn judge(&self, _: &Url) -> Result<(), FetchError> {
-        Ok(())
-    }
-}
-
 fn robots_request(url: &Url, user_agent: Option<&HeaderValue>) -> FetchRequest {
     let mut url = url.clone();
     url.set_path("/robots.txt");
@@ -170,15 +160,7 @@ fn robots_request(url: &Url, user_agent: Option<&HeaderValue>) -> FetchRequest {
         timeout: TIMEOUT,
         max_bytes: MAX_BYTES,
         validators: None,
-    }
-}
-
-/// Whether a failure means that there is no robots.txt (section 2.3.1.3), other than one that may pass.
-fn means_none(error: &FetchError) -> bool {
-    match error {
-        FetchError::Status { status, .. } => (300..500).contains(status) && *status != 429,
-        FetchError::TooManyRedirects { .. } | FetchError::RedirectLoop { .. } => true,
-        _ => false,
+        validators_for: None,
     }
 }
 
@@ -190,6 +172,6 @@ async fn first_bytes(body: &SpooledBody) -> Result<Vec<u8>, HandlerError> {
     };
     let mut bytes = Vec::new();
     let reader = body.open().await.map_err(|error| failed(error.into()))?;
-    reader.take(READ_BYTES).read_to_end(&mut bytes).await.map_err(|error| failed(error.into()))?;
+    reader.take(MAX_SIZE as u64).read_to_end(&mut bytes).await.map_err(|error| failed(error.into()))?;
     Ok(bytes)
 }

@@ -1,14 +1,9 @@
 //! Why a fetch failed.
 
-use std::error::Error;
-use std::io;
-
 use events::run_reasons;
 use jiff::Timestamp;
 use store::blobs::BlobError;
 use url::Url;
-
-use super::resolver::ResolveError;
 
 /// Why a fetch failed. Messages name the URL without user name, password, query and fragment, so that they may be shown
 /// in a status.
@@ -113,6 +108,23 @@ pub enum FetchError {
         limit: usize,
     },
 
+    /// A redirect to a URL that was asked before.
+    #[error("could not fetch {url}: it redirects in a circle")]
+    RedirectLoop {
+        /// The URL that was come back to, shortened.
+        url: String,
+    },
+
+    /// The headers of the answer are more, or longer, than are read.
+    #[error("could not fetch {url}: the headers of its answer are too large")]
+    HeadersTooLarge {
+        /// The URL, shortened.
+        url: String,
+        /// The client's error.
+        #[source]
+        source: reqwest::Error,
+    },
+
     /// An answer that is no document. Its body was not read.
     #[error("could not fetch {url}: HTTP status {status}")]
     Status {
@@ -157,6 +169,15 @@ pub enum FetchError {
         source: reqwest::Error,
     },
 
+    /// The body is compressed in a way that was not asked for. It was not read.
+    #[error("could not fetch {url}: its body is encoded as {encoding}, which was not asked for")]
+    UnknownEncoding {
+        /// The URL, shortened.
+        url: String,
+        /// The value of `content-encoding`.
+        encoding: String,
+    },
+
     /// The body arrived but could not be kept.
     #[error("could not fetch {url}: its body could not be kept on this machine")]
     SpoolFailed {
@@ -166,97 +187,92 @@ pub enum FetchError {
         #[source]
         source: BlobError,
     },
+
+    /// The site's robots.txt asks not to fetch this.
+    #[error("{url} is not fetched: the site's robots.txt disallows it")]
+    RobotsDisallowed {
+        /// The URL, shortened.
+        url: String,
+    },
+
+    /// Whether the site allows it cannot be known yet (RFC 9309, section 2.3.1.4).
+    #[error("{url} is not fetched: the site's robots.txt cannot be read: {problem}")]
+    RobotsUnreachable {
+        /// The URL, shortened.
+        url: String,
+        /// What came instead of it, fit to be shown.
+        problem: String,
+        /// When it is asked for again.
+        retry_at: Timestamp,
+    },
+
+    /// Nothing failed: a [`Gate`](super::Gate) wants the request to be made later.
+    #[error("it is to be fetched at {until} or later")]
+    NotYet {
+        /// When to ask the gate again.
+        until: Timestamp,
+    },
+
+    /// A [`Gate`](super::Gate) could not judge, for a reason that has nothing to do with the site; it knows which.
+    #[error("it could not be judged whether it may be fetched")]
+    NotJudged,
+}
+
+/// When another try of a failed fetch is worth it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retried {
+    Yes,
+    No,
+    ByStatus(u16),
 }
 
 impl FetchError {
     /// The class of the failure, stable: for conditions, rows and metrics.
     pub fn reason(&self) -> &'static str {
-        match self {
-            Self::InvalidUrl { .. } => run_reasons::INVALID_URL,
-            Self::SchemeNotAllowed { .. } => run_reasons::SCHEME_NOT_ALLOWED,
-            Self::AddressNotAllowed { .. } => run_reasons::ADDRESS_NOT_ALLOWED,
-            Self::HostNotFound { .. } => run_reasons::HOST_NOT_FOUND,
-            Self::DnsFailed { .. } => run_reasons::DNS_FAILED,
-            Self::ConnectFailed { .. } => run_reasons::CONNECT_FAILED,
-            Self::TlsFailed { .. } => run_reasons::TLS_FAILED,
-            Self::RequestFailed { .. } => run_reasons::REQUEST_FAILED,
-            Self::Timeout { .. } => run_reasons::TIMEOUT,
-            Self::TooManyRedirects { .. } => run_reasons::TOO_MANY_REDIRECTS,
-            Self::Status { .. } => run_reasons::HTTP_STATUS,
-            Self::TooLarge { .. } => run_reasons::TOO_LARGE,
-            Self::BodyTruncated { .. } => run_reasons::BODY_TRUNCATED,
-            Self::DecompressionFailed { .. } => run_reasons::DECOMPRESSION_FAILED,
-            Self::SpoolFailed { .. } => run_reasons::SPOOL_FAILED,
-        }
+        self.class().0
     }
 
     /// Whether the same fetch may well succeed a little later, so that it is worth another try in the same run.
     pub fn is_transient(&self) -> bool {
+        match self.class().1 {
+            Retried::Yes => true,
+            Retried::No => false,
+            Retried::ByStatus(status) => is_passing(status),
+        }
+    }
+
+    /// The table of failures. docs/fetching.md has the same, which a test compares.
+    fn class(&self) -> (&'static str, Retried) {
+        use Retried::{ByStatus, No, Yes};
         match self {
-            Self::DnsFailed { .. }
-            | Self::ConnectFailed { .. }
-            | Self::RequestFailed { .. }
-            | Self::Timeout { .. }
-            | Self::BodyTruncated { .. }
-            | Self::SpoolFailed { .. } => true,
-            Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502..=504 | 506..=599),
-            Self::InvalidUrl { .. }
-            | Self::SchemeNotAllowed { .. }
-            | Self::AddressNotAllowed { .. }
-            | Self::HostNotFound { .. }
-            | Self::TlsFailed { .. }
-            | Self::TooManyRedirects { .. }
-            | Self::TooLarge { .. }
-            | Self::DecompressionFailed { .. } => false,
+            Self::InvalidUrl { .. } => (run_reasons::INVALID_URL, No),
+            Self::SchemeNotAllowed { .. } => (run_reasons::SCHEME_NOT_ALLOWED, No),
+            Self::AddressNotAllowed { .. } => (run_reasons::ADDRESS_NOT_ALLOWED, No),
+            Self::RobotsDisallowed { .. } => (run_reasons::ROBOTS_DISALLOWED, No),
+            Self::RobotsUnreachable { .. } => (run_reasons::ROBOTS_UNREACHABLE, Yes),
+            Self::NotYet { .. } | Self::NotJudged => (run_reasons::NOT_YET, Yes),
+            Self::HostNotFound { .. } => (run_reasons::HOST_NOT_FOUND, No),
+            Self::DnsFailed { .. } => (run_reasons::DNS_FAILED, Yes),
+            Self::ConnectFailed { .. } => (run_reasons::CONNECT_FAILED, Yes),
+            Self::TlsFailed { .. } => (run_reasons::TLS_FAILED, No),
+            Self::RequestFailed { .. } => (run_reasons::REQUEST_FAILED, Yes),
+            Self::Timeout { .. } => (run_reasons::TIMEOUT, Yes),
+            Self::TooManyRedirects { .. } => (run_reasons::TOO_MANY_REDIRECTS, No),
+            Self::RedirectLoop { .. } => (run_reasons::REDIRECT_LOOP, No),
+            Self::HeadersTooLarge { .. } => (run_reasons::HEADERS_TOO_LARGE, No),
+            Self::Status { status, .. } => (run_reasons::HTTP_STATUS, ByStatus(*status)),
+            Self::TooLarge { .. } => (run_reasons::TOO_LARGE, No),
+            Self::BodyTruncated { .. } => (run_reasons::BODY_TRUNCATED, Yes),
+            Self::DecompressionFailed { .. } => (run_reasons::DECOMPRESSION_FAILED, No),
+            Self::UnknownEncoding { .. } => (run_reasons::UNKNOWN_ENCODING, No),
+            Self::SpoolFailed { .. } => (run_reasons::SPOOL_FAILED, Yes),
         }
     }
+}
 
-    /// Why no answer came to a request for `url`.
-    pub(super) fn from_request(url: &Url, error: reqwest::Error) -> Self {
-        let (url, source) = (display_url(url), error.without_url());
-        match find::<ResolveError>(&source) {
-            Some(ResolveError::NotAllowed { host }) => {
-                return Self::AddressNotAllowed { url, host: host.clone() };
-            }
-            Some(ResolveError::NotFound { .. }) => return Self::HostNotFound { url, source },
-            Some(ResolveError::Failed { .. }) => return Self::DnsFailed { url, source },
-            None => {}
-        }
-        if source.is_timeout() {
-            return Self::Timeout { url };
-        }
-        if let Some(tls) = find::<rustls::Error>(&source) {
-            return Self::TlsFailed { url, cause: tls.to_string(), source };
-        }
-        let cause = root_cause(&source).to_string();
-        if source.is_builder() {
-            Self::InvalidUrl { url, problem: cause }
-        } else if source.is_connect() {
-            Self::ConnectFailed { url, cause, source }
-        } else {
-            Self::RequestFailed { url, cause, source }
-        }
-    }
-
-    /// Why a body did not come to its end.
-    pub(super) fn from_body(url: &Url, error: reqwest::Error) -> Self {
-        let (url, source) = (display_url(url), error.without_url());
-        if source.is_timeout() {
-            return Self::Timeout { url };
-        }
-        let cause = root_cause(&source).to_string();
-        let undecodable = find::<io::Error>(&source).is_some_and(|error| {
-            matches!(
-                error.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other
-            )
-        });
-        if undecodable {
-            Self::DecompressionFailed { url, cause, source }
-        } else {
-            Self::BodyTruncated { url, cause, source }
-        }
-    }
+/// Statuses of a site that has too much to do, or that something before it answers for.
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500 | 502..=504 | 506..=599)
 }
 
 /// A URL as it may be shown: without user name, password, query and fragment, where secrets are.
@@ -272,34 +288,6 @@ pub(super) fn without_userinfo(mut url: Url) -> Url {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url
-}
-
-/// The first error of a type among an error and its causes.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        current = cause(error);
-    }
-    None
-}
-
-fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
-    let mut root = error;
-    while let Some(deeper) = cause(root) {
-        root = deeper;
-    }
-    root
-}
-
-/// An I/O error that wraps another error names that one's cause as its own; this does not step over it.
-fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
-    }
 }
 
 #[cfg(test)]

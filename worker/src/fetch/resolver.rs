@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::AllowedAddresses;
@@ -44,6 +46,23 @@ impl GuardedResolver {
         let mut builder = TokioResolver::builder_tokio()?;
         // A cluster's `ndots:5` would try every public name in each of the cluster's search domains first.
         builder.options_mut().ndots = 1;
+        Ok(Self { resolver: builder.build()?, allowed })
+    }
+
+    /// One that asks these name servers instead of the system's.
+    pub(super) fn with_name_servers(
+        allowed: Arc<AllowedAddresses>,
+        name_servers: &[SocketAddr],
+    ) -> Result<Self, NetError> {
+        let name_servers = name_servers.iter().map(|address| {
+            let mut server = NameServerConfig::udp_and_tcp(address.ip());
+            for connection in &mut server.connections {
+                connection.port = address.port();
+            }
+            server
+        });
+        let config = ResolverConfig::from_name_servers(name_servers.collect());
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         Ok(Self { resolver: builder.build()?, allowed })
     }
 
