@@ -231,6 +231,7 @@ mod tests {
             source_id: 2,
             url: url.into(),
             host: "example.org".into(),
+            slot_promised: false,
         };
         parent.child(url, "/tipstaff/worker", parent.time, &payload).unwrap()
     }
