@@ -7,6 +7,7 @@ pub mod fetch;
 mod metrics;
 mod pipeline;
 pub mod program;
+pub mod robots;
 mod routes;
 mod schedule;
 mod setbacks;
