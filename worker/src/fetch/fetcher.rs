@@ -308,7 +308,7 @@ async fn receive_body(
     }
     let mut writer = spool.writer();
     while let Some(chunk) = response.chunk().await.map_err(|error| FetchError::from_body(url, error))? {
-        if writer.byte_size() > 3 * max_bytes {
+        if writer.byte_size() + chunk.len() as u64 > max_bytes {
             return Err(too_large());
         }
         writer.write(&chunk).await.map_err(not_kept)?;
