@@ -134,6 +134,23 @@ async fn no_bomb_is_decompressed_beyond_the_limit_or_read_to_its_end() {
 }
 
 #[tokio::test]
+async fn the_limit_counts_each_byte_after_decompression() {
+    let fetching = Fetching::local().await;
+    for encoding in ENCODINGS {
+        let [exact, larger] =
+            [0, 1].map(|more| Bytes::from(compress(encoding, &vec![0; MAX_BYTES as usize + more])));
+        let router = Router::new()
+            .route("/exact", get(move || async move { ([(header::CONTENT_ENCODING, encoding)], exact) }))
+            .route("/larger", get(move || async move { ([(header::CONTENT_ENCODING, encoding)], larger) }));
+        let address = serve(router).await;
+        let (_, body) = body(fetching.get(&format!("http://{address}/exact")).await);
+        assert_eq!(body.byte_size, MAX_BYTES, "{encoding}");
+        let error = fetching.get(&format!("http://{address}/larger")).await.unwrap_err();
+        assert!(matches!(error, FetchError::TooLarge { .. }), "{encoding}: {error:?}");
+    }
+}
+
+#[tokio::test]
 async fn each_way_of_compressing_is_undone_and_seen_to_end() {
     let fetching = Fetching::local().await;
     for encoding in ENCODINGS {
