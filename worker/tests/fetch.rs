@@ -2,10 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "fetch/documentation.rs"]
+mod documentation;
 #[path = "fetch/evidence.rs"]
 mod evidence;
+#[path = "fetch/limits.rs"]
+mod limits;
+#[path = "fetch/literals.rs"]
+mod literals;
+#[path = "fetch/names.rs"]
+mod names;
 #[path = "fetch/site.rs"]
 mod site;
+#[path = "fetch/tls.rs"]
+mod tls;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -9,6 +9,9 @@ use super::FetchError;
 use super::error::display_url;
 use super::resolver::ResolveError;
 
+/// What the decoder of `deflate` says, and has no kind for, when its input ends too early.
+const DEFLATE_CUT: &str = "unexpected BufError";
+
 impl FetchError {
     /// Why no answer came to a request for `url`.
     pub(super) fn from_request(url: &Url, error: reqwest::Error) -> Self {
@@ -47,18 +50,18 @@ impl FetchError {
             return Self::Timeout { url };
         }
         let cause = root_cause(&source).to_string();
-        let undecodable = find::<io::Error>(&source).is_some_and(|error| {
-            matches!(
-                error.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other
-            )
-        });
-        if undecodable {
+        if find::<io::Error>(&source).is_some_and(is_undecodable) {
             Self::DecompressionFailed { url, cause, source }
         } else {
             Self::BodyTruncated { url, cause, source }
         }
     }
+}
+
+/// Whether a decoder met bytes that it does not understand, rather than their end.
+fn is_undecodable(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other)
+        && error.to_string() != DEFLATE_CUT
 }
 
 /// The first error of a type among an error and its causes.
