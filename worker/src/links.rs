@@ -49,7 +49,9 @@ pub struct Found {
 #[non_exhaustive]
 pub enum LinksError {
     /// A page's elements are nested deeper than pages written for people are.
-    #[error("its elements are nested more than {limit} deep, which no reader takes: choose another page as baseURL")]
+    #[error(
+        "its elements are nested more than {limit} deep, which no reader takes: choose another page as baseURL"
+    )]
     TooDeep {
         /// How deep they may be nested.
         limit: usize,
@@ -63,7 +65,9 @@ pub enum LinksError {
         limit: usize,
     },
     /// A compressed list is too large when unpacked.
-    #[error("it is larger than {max_bytes} bytes when unpacked: raise fetch.maxBytes, or name one of its parts")]
+    #[error(
+        "it is larger than {max_bytes} bytes when unpacked: raise fetch.maxBytes, or name one of its parts"
+    )]
     TooLarge {
         /// How large it may be.
         max_bytes: u64,
@@ -84,7 +88,9 @@ pub enum LinksError {
         source: regex::Error,
     },
     /// The feed's bytes are none that can be read.
-    #[error("it is no feed that can be read (RSS 0.91, 0.92, 1.0 and 2.0, Atom, JSON Feed): check baseURL and kind")]
+    #[error(
+        "it is no feed that can be read (RSS 0.91, 0.92, 1.0 and 2.0, Atom, JSON Feed): check baseURL and kind"
+    )]
     Feed(#[source] feed_rs::parser::ParseFeedError),
     /// The sitemap's XML is not well-formed.
     #[error("its XML is not well-formed: check what the site serves there")]

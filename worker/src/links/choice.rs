@@ -91,6 +91,8 @@ fn pattern_set(field: &'static str, patterns: &[String]) -> Result<RegexSet, Lin
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn url(text: &str) -> Url {
@@ -132,7 +134,11 @@ mod tests {
 
     #[test]
     fn exclude_wins_over_include_and_both_match_a_part_of_the_url() {
-        let urls = ["https://court.example/a.pdf", "https://court.example/b.pdf?draft=1", "https://court.example/c.html"];
+        let urls = [
+            "https://court.example/a.pdf",
+            "https://court.example/b.pdf?draft=1",
+            "https://court.example/c.html",
+        ];
         let settings = |include: &[&str], exclude: &[&str]| FollowSettings {
             include: include.iter().map(ToString::to_string).collect(),
             exclude: exclude.iter().map(ToString::to_string).collect(),
@@ -160,7 +166,12 @@ mod tests {
 
     #[test]
     fn what_the_limit_leaves_out_is_counted() {
-        let urls = ["https://court.example/1", "https://court.example/2", "https://court.example/2", "https://court.example/3"];
+        let urls = [
+            "https://court.example/1",
+            "https://court.example/2",
+            "https://court.example/2",
+            "https://court.example/3",
+        ];
         let found = chosen(&urls, &FollowSettings { limit: 1, ..follow() });
         assert_eq!((texts(&found), found.left_out_by_limit), (vec![urls[0]], 2));
     }
@@ -168,7 +179,8 @@ mod tests {
     #[test]
     fn what_is_not_a_regular_expression_is_named() {
         let settings = FollowSettings { exclude: vec!["(".to_owned()], ..follow() };
-        let error = choose(Vec::new(), &url("http://a.example/"), &url("http://a.example/"), &settings).unwrap_err();
+        let error =
+            choose(Vec::new(), &url("http://a.example/"), &url("http://a.example/"), &settings).unwrap_err();
         assert_eq!(error.reason(), "UnreadableList");
         assert!(error.to_string().contains("follow.exclude"), "{error}");
     }

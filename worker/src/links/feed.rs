@@ -55,7 +55,7 @@ fn entry_url(entry: &Entry, feed_type: &FeedType, feed_url: &Url) -> Option<Url>
     let link = entry
         .links
         .iter()
-        .filter(|link| link.target.is_none())
+        .filter(|link| link.target.is_none() && !link.href.is_empty())
         .find(|link| link.rel.as_deref().is_none_or(|relation| relation == "alternate"));
     if let Some(link) = link {
         return resolve(&link.href, feed_url);
@@ -90,6 +90,8 @@ fn marker(entry: &Entry, feed_type: &FeedType) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use proptest::prelude::*;
 
     use super::*;
@@ -109,7 +111,9 @@ mod tests {
     }
 
     fn rss(items: &str) -> String {
-        format!("<?xml version=\"1.0\"?>\n<rss version=\"2.0\"><channel><title>t</title><link>https://court.example/</link>{items}</channel></rss>")
+        format!(
+            "<?xml version=\"1.0\"?>\n<rss version=\"2.0\"><channel><title>t</title><link>https://court.example/</link>{items}</channel></rss>"
+        )
     }
 
     fn atom(entries: &str) -> String {
@@ -159,24 +163,34 @@ mod tests {
         assert_eq!((urls(&atom), atom.elements, atom.without_link), (vec!["https://court.example/a"], 3, 2));
 
         let items = "<item><guid>https://court.example/g</guid></item><item><guid>1234</guid></item><item><title>x</title></item>
-            <item><link>mailto:a@b.example</link></item>";
+            <item><link/><title>x</title></item><item><link>mailto:a@b.example</link></item>";
         let rss = found(&rss(items));
-        assert_eq!((urls(&rss), rss.elements, rss.without_link), (vec!["https://court.example/g"], 4, 3));
+        assert_eq!((urls(&rss), rss.elements, rss.without_link), (vec!["https://court.example/g"], 5, 4));
     }
 
     #[test]
     fn of_two_entries_with_one_url_the_first_is_taken() {
-        let feed = atom("<entry><link href='/1'/><updated>2024-02-01T00:00:00Z</updated></entry>
-            <entry><link href='/1#x'/><updated>2024-01-01T00:00:00Z</updated></entry>");
+        let feed = atom(
+            "<entry><link href='/1'/><updated>2024-02-01T00:00:00Z</updated></entry>
+            <entry><link href='/1#x'/><updated>2024-01-01T00:00:00Z</updated></entry>",
+        );
         let found = found(&feed);
-        assert_eq!(found.links, [Link { url: url("https://court.example/1"), marker: Some("2024-02-01T00:00:00+00:00".to_owned()) }]);
+        assert_eq!(
+            found.links,
+            [Link {
+                url: url("https://court.example/1"),
+                marker: Some("2024-02-01T00:00:00+00:00".to_owned())
+            }]
+        );
     }
 
     #[test]
     fn a_marker_changes_when_the_entry_does_and_only_then() {
         let marker = |feed: &str| found(feed).links.remove(0).marker.unwrap();
         let item = |title: &str, text: &str, day: u8| {
-            marker(&rss(&format!("<item><link>/1</link><title>{title}</title><description>{text}</description><pubDate>Mon, 0{day} Jan 2024 00:00:00 GMT</pubDate></item>")))
+            marker(&rss(&format!(
+                "<item><link>/1</link><title>{title}</title><description>{text}</description><pubDate>Mon, 0{day} Jan 2024 00:00:00 GMT</pubDate></item>"
+            )))
         };
         assert_eq!(item("a", "b", 1), item("a", "b", 1));
         assert_eq!(item("a", "b", 1).len(), 64);
@@ -186,7 +200,9 @@ mod tests {
         }
 
         let entry = |text: &str, updated: &str| {
-            marker(&atom(&format!("<entry><link href='/1'/><content>{text}</content><updated>{updated}</updated></entry>")))
+            marker(&atom(&format!(
+                "<entry><link href='/1'/><content>{text}</content><updated>{updated}</updated></entry>"
+            )))
         };
         assert_eq!(entry("a", "2024-01-01T12:00:00+01:00"), entry("b", "2024-01-01T11:00:00Z"));
         assert_ne!(entry("a", "2024-01-01T12:00:00Z"), entry("a", "2024-01-01T12:00:01Z"));
@@ -194,7 +210,12 @@ mod tests {
 
     #[test]
     fn a_feed_is_read_in_its_encoding() {
-        let feed = |declaration: &str| format!("{declaration}{}", rss("<item><link>/für</link></item>").trim_start_matches("<?xml version=\"1.0\"?>\n"));
+        let feed = |declaration: &str| {
+            format!(
+                "{declaration}{}",
+                rss("<item><link>/für</link></item>").trim_start_matches("<?xml version=\"1.0\"?>\n")
+            )
+        };
         let latin = |declaration: &str| encoding_rs::WINDOWS_1252.encode(&feed(declaration)).0.into_owned();
         let expected = ["https://court.example/f%C3%BCr"];
         let said = latin("<?xml version='1.0' encoding='iso-8859-1'?>");
@@ -218,7 +239,8 @@ mod tests {
         let bomb = format!(
             "<!DOCTYPE rss [<!ENTITY a \"{0}\"><!ENTITY b \"&a;&a;&a;&a;\">]>{1}",
             "x".repeat(100),
-            rss("<item><link>/1</link><title>&b;</title></item>").trim_start_matches("<?xml version=\"1.0\"?>\n"),
+            rss("<item><link>/1</link><title>&b;</title></item>")
+                .trim_start_matches("<?xml version=\"1.0\"?>\n"),
         );
         // Whether such a feed is refused or read without them is the parser's; neither may cost much.
         if let Ok(found) = feed_links(bomb.as_bytes(), None, &url(FEED)) {

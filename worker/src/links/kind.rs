@@ -29,9 +29,12 @@ pub fn list_kind(kind: &str, head: &[u8], content_type: Option<&str>, has_follow
 }
 
 fn sniffed(head: &[u8], content_type: Option<&str>) -> Option<ListKind> {
-    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let media_type =
+        content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match media_type.as_str() {
-        "application/rss+xml" | "application/atom+xml" | "application/feed+json" => return Some(ListKind::Feed),
+        "application/rss+xml" | "application/atom+xml" | "application/feed+json" => {
+            return Some(ListKind::Feed);
+        }
         _ => {}
     }
     let head = charset::decode(head.get(..HEAD_BYTES).unwrap_or(head), content_type).text;
@@ -63,7 +66,10 @@ fn root_name(text: &str) -> Option<&str> {
         };
         rest = rest.get(end + length..)?.trim_start();
     }
-    let name = rest.strip_prefix('<')?.split(|character: char| character.is_whitespace() || matches!(character, '>' | '/')).next()?;
+    let name = rest
+        .strip_prefix('<')?
+        .split(|character: char| character.is_whitespace() || matches!(character, '>' | '/'))
+        .next()?;
     name.rsplit(':').next().filter(|name| !name.is_empty())
 }
 
@@ -108,13 +114,21 @@ mod tests {
             ("<atom:feed>", None, Some(ListKind::Feed)),
             ("<rdf:RDF xmlns='http://purl.org/rss/1.0/'>", None, Some(ListKind::Feed)),
             ("<rdf:RDF xmlns='http://xmlns.com/foaf/0.1/'>", Some("application/rdf+xml"), None),
-            ("{\"version\": \"https://jsonfeed.org/version/1.1\"}", Some("application/json"), Some(ListKind::Feed)),
+            (
+                "{\"version\": \"https://jsonfeed.org/version/1.1\"}",
+                Some("application/json"),
+                Some(ListKind::Feed),
+            ),
             ("{\"version\": 1}", Some("application/json"), None),
             ("<urlset>", Some("text/xml"), Some(ListKind::Sitemap)),
             ("<?xml-stylesheet href='x'?><sitemapindex xmlns='x'>", None, Some(ListKind::Sitemap)),
             ("<!DOCTYPE rss [<!ENTITY a '>'>]><rss>", None, Some(ListKind::Feed)),
             ("<!doctype html><title>x</title>", Some("text/html; charset=utf-8"), Some(ListKind::Page)),
-            ("<!DOCTYPE html PUBLIC '-//W3C//DTD XHTML 1.0 Strict//EN' 'x'><HTML>", None, Some(ListKind::Page)),
+            (
+                "<!DOCTYPE html PUBLIC '-//W3C//DTD XHTML 1.0 Strict//EN' 'x'><HTML>",
+                None,
+                Some(ListKind::Page),
+            ),
             ("<p>a fragment", Some("text/html"), Some(ListKind::Page)),
             ("no markup", Some("text/html"), Some(ListKind::Page)),
             ("<p>a fragment", None, None),
@@ -124,9 +138,17 @@ mod tests {
             ("<!--", Some("text/plain"), None),
         ];
         for (head, content_type, expected) in cases {
-            assert_eq!(list_kind("auto", head.as_bytes(), content_type, true), expected, "{head} {content_type:?}");
+            assert_eq!(
+                list_kind("auto", head.as_bytes(), content_type, true),
+                expected,
+                "{head} {content_type:?}"
+            );
             let without = expected.filter(|kind| *kind != ListKind::Page);
-            assert_eq!(list_kind("auto", head.as_bytes(), content_type, false), without, "{head} {content_type:?}");
+            assert_eq!(
+                list_kind("auto", head.as_bytes(), content_type, false),
+                without,
+                "{head} {content_type:?}"
+            );
         }
     }
 

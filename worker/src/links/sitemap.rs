@@ -26,7 +26,8 @@ pub struct Sitemap {
 
 impl Sitemap {
     fn push(&mut self, entry: Entry, sitemap_url: &Url, kind: Kind, seen: &mut HashSet<Url>) {
-        let Some(url) = resolve(entry.location.trim(), sitemap_url) else { return };
+        let location = Some(entry.location.trim()).filter(|location| !location.is_empty());
+        let Some(url) = location.and_then(|location| resolve(location, sitemap_url)) else { return };
         if !seen.insert(url.clone()) {
             return;
         }
@@ -117,7 +118,9 @@ fn xml(text: &str, sitemap_url: &Url) -> Result<Sitemap, LinksError> {
                 let name = element.local_name();
                 match (depth, name.as_ref(), kind) {
                     (1, name, _) => kind = Some(root(name)?),
-                    (2, "url", Some(Kind::Pages)) | (2, "sitemap", Some(Kind::Sitemaps)) => entry = Some(Entry::default()),
+                    (2, "url", Some(Kind::Pages)) | (2, "sitemap", Some(Kind::Sitemaps)) => {
+                        entry = Some(Entry::default())
+                    }
                     (3, "loc", _) => field = Some(Field::Location),
                     (3, "lastmod", _) => field = Some(Field::Changed),
                     _ => {}
@@ -134,7 +137,9 @@ fn xml(text: &str, sitemap_url: &Url) -> Result<Sitemap, LinksError> {
             }
             Event::Text(text) => append(&mut entry, field.filter(|_| depth == 3), &text.xml10_content()),
             Event::CData(text) => append(&mut entry, field.filter(|_| depth == 3), &text.xml10_content()),
-            Event::GeneralRef(reference) => append(&mut entry, field.filter(|_| depth == 3), &resolved(&reference)?),
+            Event::GeneralRef(reference) => {
+                append(&mut entry, field.filter(|_| depth == 3), &resolved(&reference)?)
+            }
             Event::Eof if depth == 0 && kind.is_some() => return Ok(sitemap),
             Event::Eof => return Err(LinksError::NotASitemap { found: "XML that ends too early" }),
             _ => {}
@@ -171,6 +176,8 @@ fn resolved(reference: &BytesRef<'_>) -> Result<String, LinksError> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::io::Write;
 
     use flate2::Compression;
@@ -246,7 +253,10 @@ mod tests {
     fn the_lines_of_a_text_are_entries() {
         let text = "\u{feff}https://court.example/1\r\n\n  https://court.example/2#x \nhttps://court.example/1\nnonsense\nmailto:a@b.example\n";
         let found = read(text).unwrap();
-        assert_eq!(found.entries, [link("https://court.example/1", None), link("https://court.example/2", None)]);
+        assert_eq!(
+            found.entries,
+            [link("https://court.example/1", None), link("https://court.example/2", None)]
+        );
         assert_eq!(read(packed(text.as_bytes())).unwrap(), found);
     }
 
@@ -255,21 +265,24 @@ mod tests {
         let text = "<!DOCTYPE urlset [<!ENTITY b 'boom'>]>
             <urlset><url><loc>https://court.example/?a=1&b=2</loc></url><url><loc>https://court.example/?&b;&lt;</loc></url></urlset>";
         let found = read(text).unwrap();
-        assert_eq!(found.entries, [link("https://court.example/?a=1&b=2", None), link("https://court.example/?&b;%3C", None)]);
+        assert_eq!(
+            found.entries,
+            [link("https://court.example/?a=1&b=2", None), link("https://court.example/?&b;%3C", None)]
+        );
     }
 
     #[test]
     fn more_than_50000_entries_are_left_out_and_counted() {
-        let urls: String = (0..MAX_ENTRIES + 7).map(|number| format!("<url><loc>/{number}</loc></url>")).collect();
+        let urls: String =
+            (0..MAX_ENTRIES + 7).map(|number| format!("<url><loc>/{number}</loc></url>")).collect();
         let found = read(format!("<urlset>{urls}</urlset>")).unwrap();
         assert_eq!((found.entries.len(), found.left_out_by_limit), (MAX_ENTRIES, 7));
     }
 
     #[test]
     fn a_bomb_is_stopped() {
-        // 1 GiB of zeros in about 1 MiB: unpacked in pieces, so that the test itself needs little memory.
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        for _ in 0..1024 {
+        for _ in 0..64 {
             encoder.write_all(&vec![0; 1 << 20]).unwrap();
         }
         let error = read(encoder.finish().unwrap()).unwrap_err();
@@ -281,7 +294,9 @@ mod tests {
         let bytes = packed(PAGES.as_bytes());
         let length = PAGES.len() as u64;
         assert!(sitemap_links(&bytes, &url(SITEMAP), length).is_ok());
-        assert!(matches!(sitemap_links(&bytes, &url(SITEMAP), length - 1), Err(LinksError::TooLarge { max_bytes }) if max_bytes == length - 1));
+        assert!(
+            matches!(sitemap_links(&bytes, &url(SITEMAP), length - 1), Err(LinksError::TooLarge { max_bytes }) if max_bytes == length - 1)
+        );
     }
 
     #[test]
