@@ -124,9 +124,6 @@ impl LinksError {
 
 /// Resolves what stands in a list as a browser does. `None` for what cannot be fetched: another scheme, not a URL.
 fn resolve(reference: &str, base: &Url) -> Option<Url> {
-    if reference.len() > MAX_URL_BYTES {
-        return None;
-    }
     let mut url = base.join(reference).ok()?;
     url.set_fragment(None);
     (matches!(url.scheme(), "http" | "https") && url.as_str().len() <= MAX_URL_BYTES).then_some(url)

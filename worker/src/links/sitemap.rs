@@ -135,11 +135,9 @@ fn xml(text: &str, sitemap_url: &Url) -> Result<Sitemap, LinksError> {
                 }
                 depth = depth.saturating_sub(1);
             }
-            Event::Text(text) => append(&mut entry, field.filter(|_| depth == 3), &text.xml10_content()),
-            Event::CData(text) => append(&mut entry, field.filter(|_| depth == 3), &text.xml10_content()),
-            Event::GeneralRef(reference) => {
-                append(&mut entry, field.filter(|_| depth == 3), &resolved(&reference)?)
-            }
+            Event::Text(text) => append(&mut entry, field, &text.xml10_content()),
+            Event::CData(text) => append(&mut entry, field, &text.xml10_content()),
+            Event::GeneralRef(reference) => append(&mut entry, field, &resolved(&reference)?),
             Event::Eof if depth == 0 && kind.is_some() => return Ok(sitemap),
             Event::Eof => return Err(LinksError::NotASitemap { found: "XML that ends too early" }),
             _ => {}
