@@ -2,8 +2,10 @@
 //!
 //! [`routes`] is the one table of what is done by whom; [`Pipeline`] runs the consumer loops of the roles a process has.
 
+pub mod charset;
 mod crawl;
 pub mod fetch;
+pub mod links;
 mod metrics;
 mod pipeline;
 pub mod program;
