@@ -10,7 +10,9 @@ mod outbox;
 mod runs;
 mod schedule;
 mod settings;
+mod sources;
 mod stuck;
+mod subscriptions;
 
 use std::{cmp::Ordering, time::Duration};
 
@@ -24,7 +26,7 @@ use sqlx::{
 
 pub use artifacts::{Artifact, CrawlWork, NewArtifact, StoredArtifact};
 pub use lead::Lead;
-pub use objects::{DeletedSource, ObjectKey, SourceRecord, SourceRow, SubscriptionRecord, SubscriptionRow};
+pub use objects::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};
 pub use runs::{RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
@@ -32,7 +34,9 @@ pub use settings::{
     CatchUp, Concurrency, HeaderSetting, HeaderSource, ScheduledSubscription, SourceSettings,
     SubscriptionSettings,
 };
+pub use sources::{DeletedSource, SourceRecord, SourceRow};
 pub use stuck::{StuckPolicy, StuckRuns};
+pub use subscriptions::{SubscriptionRecord, SubscriptionRow};
 
 /// How long a transaction may wait for this program before the database gives it up, with all that it has locked: a process
 /// that stands still must not keep others from taking over.
