@@ -286,8 +286,7 @@ async fn encrypted() -> (SocketAddr, String) {
         .with_single_cert(vec![own.der().clone()], private_key)
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let s3 = Stack::shared().await.unwrap().s3().unwrap();
-    let target = s3.endpoint.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let target = store_address().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -384,6 +383,12 @@ async fn options(directory: &TempDir) -> S3Options {
     }
 }
 
+/// Host and port of the object store.
+async fn store_address() -> String {
+    let s3 = Stack::shared().await.unwrap().s3().unwrap();
+    s3.endpoint.trim_start_matches("http://").trim_end_matches('/').to_owned()
+}
+
 async fn through(proxy: &Proxy, directory: &TempDir) -> (Arc<dyn Blobs>, Spool) {
     let options =
         S3Options { endpoint: Some(format!("http://{}", proxy.address)), ..options(directory).await };
@@ -415,8 +420,7 @@ enum Trouble {
 
 impl Proxy {
     async fn start(trouble: Trouble) -> Self {
-        let s3 = Stack::shared().await.unwrap().s3().unwrap();
-        let target = s3.endpoint.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let target = store_address().await;
         let state = Arc::new(ProxyState {
             target,
             trouble,

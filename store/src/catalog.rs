@@ -14,7 +14,9 @@ mod robots;
 mod runs;
 mod schedule;
 mod settings;
+mod sources;
 mod stuck;
+mod subscriptions;
 
 use std::{cmp::Ordering, time::Duration};
 
@@ -31,7 +33,7 @@ pub use documents::{CrawlWork, Evidence, FoundDocument, KnownDocument, StoredDoc
 pub use health::{SourceFailing, SourceHealth, SourceNews};
 pub use hosts::{Slot, SlotRequest};
 pub use lead::Lead;
-pub use objects::{DeletedSource, ObjectKey, SourceRecord, SourceRow, SubscriptionRecord, SubscriptionRow};
+pub use objects::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};
 pub use robots::{RobotsOutcome, RobotsRecord};
 pub use runs::{RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger};
@@ -40,7 +42,9 @@ pub use settings::{
     CatchUp, Concurrency, FollowSettings, HeaderSetting, HeaderSource, ScheduledSubscription, SourceSettings,
     SubscriptionSettings,
 };
+pub use sources::{DeletedSource, SourceRecord, SourceRow};
 pub use stuck::{StuckPolicy, StuckRuns};
+pub use subscriptions::{SubscriptionRecord, SubscriptionRow};
 
 /// How long a transaction may wait for this program before the database gives it up, with all that it has locked: a process
 /// that stands still must not keep others from taking over.

@@ -101,6 +101,9 @@ async fn the_workers_file_is_one_that_the_operator_takes() {
     let mounts: Vec<_> = secured.volume_mounts.iter().map(|mount| mount.mount_path.as_str()).collect();
     assert_eq!(mounts, volumes.iter().map(|name| format!("/etc/tipstaff/{name}")).collect::<Vec<_>>());
 
+    let store_ca = secured.env.iter().find(|variable| variable.name == "AWS_CA_BUNDLE").unwrap();
+    assert_eq!(store_ca.value.as_deref(), Some("/etc/tipstaff/s3-ca/ca.crt"));
+
     let full = workers(&objects(&stack, "court", EVERYTHING).await);
     let schedule = full.role(events::Role::Schedule).unwrap();
     assert_eq!((schedule.min, schedule.max, schedule.target_lag), (0, 2, 2_000_000));
@@ -113,6 +116,22 @@ async fn the_workers_file_is_one_that_the_operator_takes() {
     // A role that is taken out.
     let fewer = workers(&objects(&stack, "court", "workers: {roles: {schedule: null}}").await);
     assert!(fewer.role(events::Role::Schedule).is_none() && fewer.role(events::Role::Crawl).is_some());
+}
+
+/// PostgreSQL has 100 by default and keeps 3 of them for the superuser. In an upgrade, one pod more of each Deployment.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_programs_together_take_fewer_connections_than_postgresql_has() {
+    let stack = Stack::shared().await.unwrap();
+    let made = objects(&stack, "court", "").await;
+    let operator = one(&made, "Deployment", "tipstaff-operator");
+    let connections = variable(container(operator), "TIPSTAFF_DATABASE_CONNECTIONS")["value"].clone();
+    let connections: i64 = connections.as_str().unwrap().parse().unwrap();
+    let workers = workers(&made);
+    let roles = events::Role::ALL.into_iter().filter_map(|role| workers.role(role));
+    let replicas = roles.map(|role| i64::from(role.max) + 1).sum::<i64>()
+        + operator["spec"]["replicas"].as_i64().unwrap()
+        + 1;
+    assert!(replicas * connections <= 97, "{replicas} processes with {connections} each");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,11 +52,10 @@ impl Process {
     }
 
     /// Asks it to end and waits until it has, as it should.
-    pub async fn terminate(self) {
+    pub async fn terminate(mut self) {
         self.signal("TERM").await;
-        let log = self.log.clone();
-        let status = self.wait().await;
-        assert!(status.success(), "ended with {status}; log:\n{}", read(&log));
+        let status = self.ended().await;
+        assert!(status.success(), "ended with {status}; log:\n{}", self.log());
     }
 
     /// Sends a signal, named as for `kill`.
@@ -68,6 +67,10 @@ impl Process {
 
     /// Waits until it ends.
     pub async fn wait(mut self) -> ExitStatus {
+        self.ended().await
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
         match timeout(END_WITHIN, self.child.wait()).await {
             Ok(status) => {
                 let status = status.unwrap();
@@ -108,12 +111,8 @@ impl Process {
 
     /// What it logged.
     pub fn log(&self) -> String {
-        read(&self.log)
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
-}
-
-fn read(log: &Path) -> String {
-    std::fs::read_to_string(log).unwrap_or_default()
 }
 
 /// The path of a program of the workspace. Programs are in `target/debug` or `target/release`, tests in its folder `deps`.

@@ -1,5 +1,7 @@
 //! Making runs: the run and the event that begins it, in one transaction.
 
+mod settling;
+
 use std::collections::{HashMap, HashSet};
 
 use events::{Event, SubscriptionScheduled, TraceId, run_reasons};
@@ -11,6 +13,7 @@ use super::{
     Catalog, CatalogError, Lead, Trigger, failed, outbox, sql_time, sql_times, stuck, time, to_micros,
     unreadable,
 };
+use settling::{Settling, SubscriptionState};
 
 /// The `ce_source` of the events that begin runs.
 const EVENT_SOURCE: &str = "/tipstaff/operator/beat";
@@ -237,91 +240,6 @@ impl Catalog {
         outbox::insert(&mut transaction, &first_events, now).await?;
         transaction.commit().await.map_err(failed("commit restarted runs"))?;
         Ok(rows.len())
-    }
-}
-
-/// How a subscription stands while its due times are settled.
-struct SubscriptionState {
-    generation: i64,
-    through: Timestamp,
-    is_active: bool,
-}
-
-/// What is to become of due times, one after the other: pure.
-struct Settling<'a> {
-    states: &'a HashMap<i64, SubscriptionState>,
-    /// Subscriptions for which a run is being made; where in `runs` it stands.
-    made: HashMap<i64, usize>,
-    /// Subscriptions whose active runs are ended.
-    replaced: Vec<i64>,
-    runs: Vec<FiredRun>,
-    through: HashMap<i64, Timestamp>,
-    waiting: HashSet<i64>,
-    outdated: HashSet<i64>,
-}
-
-impl<'a> Settling<'a> {
-    fn new(states: &'a HashMap<i64, SubscriptionState>) -> Self {
-        Self {
-            states,
-            made: HashMap::new(),
-            replaced: Vec::new(),
-            runs: Vec::new(),
-            through: HashMap::new(),
-            waiting: HashSet::new(),
-            outdated: HashSet::new(),
-        }
-    }
-
-    fn settle(&mut self, due: &DueRun) {
-        let id = due.subscription_id;
-        if self.waiting.contains(&id) {
-            return;
-        }
-        let scheduled_for = to_micros(due.scheduled_for);
-        let state = self
-            .states
-            .get(&id)
-            .filter(|state| state.generation == due.generation && scheduled_for > state.through);
-        let Some(state) = state else {
-            self.outdated.insert(id);
-            return;
-        };
-        let mut run = FiredRun::new(id, due.subscription_uid, scheduled_for, Trigger::Schedule);
-        run.skip.clone_from(&due.skip);
-        run.skipped_together = due.skipped_together;
-        let made = self.made.get(&id).copied();
-        if run.skip.is_none() && (state.is_active || made.is_some()) {
-            match (due.when_active, made) {
-                (WhenActive::Skip, _) => run.skip = Some(overlap()),
-                (WhenActive::Wait, _) => {
-                    self.waiting.insert(id);
-                    return;
-                }
-                (WhenActive::RunBoth, _) => {}
-                (WhenActive::Replace, Some(earlier)) => self.runs[earlier].skip = Some(superseded()),
-                (WhenActive::Replace, None) => self.replaced.push(id),
-            }
-        }
-        if run.skip.is_none() {
-            self.made.insert(id, self.runs.len());
-        }
-        self.runs.push(run);
-        self.through.insert(id, scheduled_for);
-    }
-}
-
-fn overlap() -> Skip {
-    Skip {
-        reason: run_reasons::OVERLAP,
-        message: "the run before it was still active, and concurrencyPolicy is Forbid".to_owned(),
-    }
-}
-
-fn superseded() -> Skip {
-    Skip {
-        reason: run_reasons::SUPERSEDED,
-        message: "a later one was run at the same moment, and concurrencyPolicy is Replace".to_owned(),
     }
 }
 
