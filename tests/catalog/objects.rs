@@ -2,7 +2,7 @@ use jiff::SignedDuration;
 use store::catalog::{CatalogError, Concurrency, DeletedSource, RunPhase, WhenActive};
 use uuid::Uuid;
 
-use crate::place::{NOON, Place, URL, due, fetched, minute, object, source_record, subscription_record};
+use crate::place::{NOON, Place, URL, due, minute, object, source_record, subscription_record};
 
 /// Changes with every write of the row.
 const SOURCE_ROW: &str = "select xmin::text || ctid::text from sources where id = $1";

@@ -1,7 +1,7 @@
 use store::catalog::RunPhase;
 use uuid::Uuid;
 
-use crate::place::{OTHER_URL, Place, URL, fetched, minute, source_record, subscription_record};
+use crate::place::{OTHER_URL, Place, URL, minute, source_record, subscription_record};
 
 #[tokio::test]
 async fn a_plan_holds_what_is_needed_to_fetch() {

@@ -2,7 +2,7 @@ use jiff::{SignedDuration, Timestamp};
 use store::catalog::{RunPhase, StuckPolicy, StuckRuns, Trigger};
 use uuid::Uuid;
 
-use crate::place::{OTHER_URL, Place, URL, fetched, minute, request};
+use crate::place::{OTHER_URL, Place, URL, minute, request};
 
 const POLICY: StuckPolicy =
     StuckPolicy { restart_after: SignedDuration::from_mins(5), give_up_after: SignedDuration::from_mins(60) };

@@ -1,7 +1,7 @@
 use store::catalog::WhenActive::RunBoth;
 use store::catalog::{DueRun, RunPhase, Skip, SkippedDueTime, SubscriptionSummary};
 
-use crate::place::{Place, URL, due, fetched, minute, request};
+use crate::place::{Place, URL, due, minute, request};
 
 #[tokio::test]
 async fn a_subscription_without_runs_has_an_empty_summary() {
@@ -80,7 +80,8 @@ async fn version(place: &Place, run: uuid::Uuid) {
         "with extract as (
              insert into extracts (artifact_id, subscription_id, parser, parser_version, selectors_hash, fields, text,
                  text_hash, created_at)
-             select id, subscription_id, 'html', '1', '', '{}', '', fetch_hash, now() from artifacts where run_id = $1
+             select a.id, d.subscription_id, 'html', '1', '', '{}', '', a.fetch_hash, now()
+            from documents d join artifacts a on a.id = d.artifact_id where d.run_id = $1
              returning id, subscription_id, text_hash)
          insert into versions (subscription_id, url, number, extract_id, text_hash, change, created_at)
          select subscription_id, '', 1, id, text_hash, '{}', now() from extract",
