@@ -110,10 +110,11 @@ async fn everything_is_restricted(cluster: &Cluster) {
     assert_eq!(pods.len(), 4, "{pods:?}");
     for pod in pods {
         let labels = &pod["metadata"]["labels"];
-        let is_operator = labels["app.kubernetes.io/name"] == "tipstaff-operator";
+        let asks_the_api_server = labels["app.kubernetes.io/name"] == "tipstaff-operator"
+            || labels["app.kubernetes.io/component"] == "crawl";
         let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
         let has_token = volumes.iter().any(|volume| volume.get("projected").is_some());
-        assert_eq!(has_token, is_operator, "{labels}");
+        assert_eq!(has_token, asks_the_api_server, "{labels}");
         for container in pod["spec"]["containers"].as_array().unwrap() {
             assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{labels}");
         }
@@ -138,6 +139,8 @@ async fn nobody_may_do_more_than_is_documented(cluster: &Cluster) {
         "subscriptions.tipstaff.dev/status get patch",
     ];
     assert_eq!(operator, BTreeSet::from(documented.map(str::to_owned)));
+    let crawl = cluster.permissions("tipstaff-worker-crawl").await;
+    assert_eq!(crawl, BTreeSet::from(["secrets get".to_owned()]));
     assert_eq!(cluster.permissions("tipstaff-worker").await, BTreeSet::new());
     assert_eq!(cluster.permissions("default").await, BTreeSet::new());
 }
