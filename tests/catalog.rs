@@ -10,6 +10,8 @@ mod backfill;
 mod hosts;
 #[path = "catalog/lead.rs"]
 mod lead;
+#[path = "catalog/lists.rs"]
+mod lists;
 #[path = "catalog/objects.rs"]
 mod objects;
 #[path = "catalog/outbox.rs"]

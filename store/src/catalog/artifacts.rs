@@ -29,6 +29,8 @@ pub struct NewArtifact {
     pub content_type: Option<String>,
     /// The content type that the first bytes of the body speak for.
     pub sniffed_type: Option<String>,
+    /// The list of documents that they speak for: Page, Feed or Sitemap.
+    pub sniffed_list: Option<String>,
     /// The server's name for this state of the document (RFC 9110, section 8.8.3).
     pub etag: Option<String>,
     /// When the document last changed, in the server's words.
@@ -85,6 +87,8 @@ pub struct LatestArtifact {
     pub content_type: Option<String>,
     /// The content type that the first bytes of the body speak for.
     pub sniffed_type: Option<String>,
+    /// The list of documents that they speak for.
+    pub sniffed_list: Option<String>,
     /// The length of the body in bytes.
     pub byte_size: i64,
     /// The server's name for this state of the document.
@@ -101,7 +105,7 @@ pub(super) const ARTIFACT_COLUMNS: &str = "a.id, a.source_url, a.fetch_hash, a.b
 
 /// Of `artifacts l`.
 pub(super) const LATEST_COLUMNS: &str = "l.id as latest_id, l.final_url, l.request_headers, l.fetch_hash, l.blob_uri, \
-     l.content_type, l.sniffed_type, l.byte_size, l.etag, l.last_modified, l.requested_at";
+     l.content_type, l.sniffed_type, l.sniffed_list, l.byte_size, l.etag, l.last_modified, l.requested_at";
 
 impl Catalog {
     /// Where the source's body of this hash is stored, if it is.
@@ -172,8 +176,8 @@ pub(super) async fn insert(
     sqlx::query_scalar(
         "insert into artifacts (source_id, run_id, source_url, final_url, redirects, request_headers, robots, fetch_hash,
              blob_uri, status, headers, content_type, sniffed_type, etag, last_modified, byte_size, remote_address,
-             requested_at, fetched_at, finished_at, revisit_of)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+             requested_at, fetched_at, finished_at, revisit_of, sniffed_list)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
          returning id",
     )
     .bind(source_id)
@@ -197,6 +201,7 @@ pub(super) async fn insert(
     .bind(sql_time(new.fetched_at))
     .bind(sql_time(new.finished_at))
     .bind(new.revisit_of)
+    .bind(&new.sniffed_list)
     .fetch_one(connection)
     .await
     .map_err(failed("store an artifact"))
@@ -226,6 +231,7 @@ pub(super) fn latest(row: &PgRow) -> Result<Option<LatestArtifact>, sqlx::Error>
         blob_uri: row.try_get("blob_uri")?,
         content_type: row.try_get("content_type")?,
         sniffed_type: row.try_get("sniffed_type")?,
+        sniffed_list: row.try_get("sniffed_list")?,
         byte_size: row.try_get("byte_size")?,
         etag: row.try_get("etag")?,
         last_modified: row.try_get("last_modified")?,

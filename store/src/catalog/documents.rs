@@ -20,8 +20,10 @@ use super::{
 pub struct CrawlWork {
     /// Whether the run still waits for this document.
     pub is_pending: bool,
-    /// Whether it is the document that the source names, and not one that a page or feed led to.
+    /// Whether it is the document that the source names, and not one that a list led to.
     pub is_base: bool,
+    /// Whether it may name further documents: the source's own, and the sitemaps of an index.
+    pub is_list: bool,
     /// The due time of the run, or when it was asked for: what was asked of the server since then is good for it.
     pub scheduled_for: Timestamp,
     /// Set when the document is stored already.
@@ -34,26 +36,51 @@ pub struct CrawlWork {
     pub source: SourceSettings,
 }
 
-/// A document that a page, feed or sitemap led to.
+/// A document that a list led to: a page, a feed or a sitemap.
 #[derive(Clone, Debug)]
 pub struct FoundDocument {
     /// Its URL.
     pub url: String,
     /// What the list says of it: the same again need not be fetched.
     pub marker: Option<String>,
+    /// Whether it is a list itself.
+    pub is_list: bool,
     /// Asks for it to be fetched.
     pub event: Event,
     /// When it may be.
     pub available_at: Timestamp,
 }
 
-/// What a subscription knows of a document from before.
+/// What a list led to.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// The documents that are to be fetched.
+    pub documents: Vec<FoundDocument>,
+    /// How many documents that are no lists a run is led to at most; what is more is left out.
+    pub limit: usize,
+    /// Whether there are more, which have to wait for a later run: then what is said of the list does not show that
+    /// all it names was brought in.
+    pub is_cut_short: bool,
+    /// What whoever watches the list should know about it.
+    pub note: Option<String>,
+}
+
+/// A document that a subscription has from an earlier run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownDocument {
-    /// What the list said of it.
+    /// What the list said of it. None of a list in whose run not every document was brought in: it has to be read again.
     pub marker: Option<String>,
-    /// Whether it was brought in.
-    pub is_stored: bool,
+    /// The catalog's id of its artifact. The lower, the longer ago the document was looked at.
+    pub artifact_id: i64,
+}
+
+/// How many documents lists have led a run to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FoundCount {
+    /// Those that are no lists.
+    pub documents: usize,
+    /// Those that are.
+    pub lists: usize,
 }
 
 /// What shows how a document was.
@@ -89,8 +116,8 @@ impl Catalog {
     /// When the catalog fails.
     pub async fn crawl_work(&self, run_id: Uuid, url: &str) -> Result<Option<CrawlWork>, CatalogError> {
         let sql = format!(
-            "select d.phase = 'Pending' and r.finished_at is null as is_pending, d.is_base, d.artifact_id, r.scheduled_for,
-                 o.namespace, o.settings, {LATEST_COLUMNS}
+            "select d.phase = 'Pending' and r.finished_at is null as is_pending, d.phase = 'Stored' as is_stored,
+                 d.is_base, d.is_list, r.scheduled_for, o.namespace, o.settings, {LATEST_COLUMNS}
              from documents d join runs r on r.id = d.run_id
              join subscriptions s on s.id = r.subscription_id join sources o on o.id = s.source_id
              left join lateral (select * from artifacts where source_id = o.id and source_url = d.url
@@ -104,8 +131,7 @@ impl Catalog {
             .await
             .map_err(failed("look up a document"))?;
         let Some(row) = row else { return Ok(None) };
-        let is_stored = row.get::<Option<i64>, _>("artifact_id").is_some();
-        let artifact = if is_stored {
+        let artifact = if row.try_get("is_stored").map_err(failed("read a document"))? {
             let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
             artifact_of(&mut connection, run_id, url).await?
         } else {
@@ -115,6 +141,7 @@ impl Catalog {
             Ok(CrawlWork {
                 is_pending: row.try_get("is_pending")?,
                 is_base: row.try_get("is_base")?,
+                is_list: row.try_get("is_list")?,
                 scheduled_for: row.try_get::<jiff_sqlx::Timestamp, _>("scheduled_for")?.to_jiff(),
                 artifact,
                 latest: artifacts::latest(&row)?,
@@ -135,7 +162,7 @@ impl Catalog {
         run_id: Uuid,
         url: &str,
         evidence: Evidence<'_>,
-        found: &[FoundDocument],
+        findings: &Findings,
         now: Timestamp,
     ) -> Result<StoredDocument, CatalogError> {
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
@@ -150,13 +177,42 @@ impl Catalog {
             }
             Evidence::Known(id) => id,
         };
-        let finished = finish(&mut transaction, &run, run_id, url, artifact_id, now).await?;
+        let (found, is_cut_short) = fitting(&mut transaction, run_id, findings).await?;
+        let note = findings.note.as_deref();
+        let document = FinishedDocument { run_id, url, artifact_id, is_cut_short, note };
+        let finished = finish(&mut transaction, &run, &document, now).await?;
         let Some((artifact, is_base)) = finished else { return Ok(StoredDocument::NotWaitedFor) };
         health::answered(&mut transaction, run.source_id, is_base, artifact.changed, now).await?;
-        add(&mut transaction, &run, run_id, found).await?;
+        add(&mut transaction, &run, run_id, &found).await?;
         end_if_complete(&mut transaction, run_id, now).await?;
         transaction.commit().await.map_err(failed("commit a document"))?;
         Ok(StoredDocument::Stored(artifact))
+    }
+
+    /// Keeps evidence of a document that was fetched and is not finished by it: what came is not what was to be watched.
+    ///
+    /// # Errors
+    /// When the catalog fails; then nothing was stored.
+    pub async fn keep_evidence(
+        &self,
+        run_id: Uuid,
+        url: &str,
+        artifact: &NewArtifact,
+    ) -> Result<(), CatalogError> {
+        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
+        if let Some(run) = lock_run(&mut transaction, run_id).await? {
+            artifacts::insert(&mut transaction, run.source_id, run_id, url, artifact).await?;
+        }
+        transaction.commit().await.map_err(failed("commit evidence"))
+    }
+
+    /// How many documents of a run are not the source's own, and how many of these are lists.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn count_found(&self, run_id: Uuid) -> Result<FoundCount, CatalogError> {
+        let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
+        count_found(&mut connection, run_id).await
     }
 
     /// Finishes a document as failed and, with the last document, the run.
@@ -193,22 +249,26 @@ impl Catalog {
         transaction.commit().await.map_err(failed("commit a failure"))
     }
 
-    /// What the run's subscription knows of these URLs from earlier runs; those it never had are not in it.
+    /// What the run's subscription has of these URLs from earlier runs; those that it never had are not in it.
     ///
     /// # Errors
     /// When the catalog fails.
     pub async fn known_documents(
         &self,
         run_id: Uuid,
-        urls: &[String],
+        urls: &[&str],
     ) -> Result<HashMap<String, KnownDocument>, CatalogError> {
         let rows = sqlx::query(
-            "select wanted.url, known.marker, known.phase = 'Stored' as is_stored
+            "select wanted.url, known.artifact_id, known.marker
              from runs r, unnest($2::text[]) as wanted (url)
-             cross join lateral (select d.marker, d.phase from documents d join runs before on before.id = d.run_id
-                 where d.subscription_id = r.subscription_id and d.url = wanted.url and d.run_id <> r.id
-                     and d.phase <> 'Pending'
-                 order by d.finished_at desc limit 1) known
+             cross join lateral (
+                 select d.artifact_id, case when not d.is_list or not exists (
+                         select from documents other where other.run_id = d.run_id and other.phase <> 'Stored')
+                     then d.marker end as marker
+                 from documents d
+                 where d.subscription_id = r.subscription_id and d.url = wanted.url and d.artifact_id is not null
+                     and d.run_id <> r.id
+                 order by d.artifact_id desc limit 1) known
              where r.id = $1",
         )
         .bind(run_id)
@@ -218,8 +278,10 @@ impl Catalog {
         .map_err(failed("look up known documents"))?;
         rows.iter()
             .map(|row| {
-                let known =
-                    KnownDocument { marker: row.try_get("marker")?, is_stored: row.try_get("is_stored")? };
+                let known = KnownDocument {
+                    marker: row.try_get("marker")?,
+                    artifact_id: row.try_get("artifact_id")?,
+                };
                 Ok((row.try_get("url")?, known))
             })
             .collect::<Result<_, _>>()
@@ -247,18 +309,25 @@ async fn lock_run(connection: &mut PgConnection, run_id: Uuid) -> Result<Option<
     .map_err(failed("read a run"))
 }
 
+struct FinishedDocument<'a> {
+    run_id: Uuid,
+    url: &'a str,
+    artifact_id: i64,
+    is_cut_short: bool,
+    note: Option<&'a str>,
+}
+
 /// Finishes a document with an artifact, which then says whether it is a change for the subscription; also whether it
 /// is that of the base URL. None when the run does not wait for it.
 async fn finish(
     connection: &mut PgConnection,
     run: &LockedRun,
-    run_id: Uuid,
-    url: &str,
-    artifact_id: i64,
+    document: &FinishedDocument<'_>,
     now: Timestamp,
 ) -> Result<Option<(Artifact, bool)>, CatalogError> {
     let sql = format!(
-        "update documents d set phase = 'Stored', artifact_id = a.id, finished_at = $5,
+        "update documents d set phase = 'Stored', artifact_id = a.id, finished_at = $5, message = $6,
+             marker = case when not $7 then d.marker end,
              changed = a.fetch_hash is distinct from (
                  select before.fetch_hash from documents known join artifacts before on before.id = known.artifact_id
                  where known.subscription_id = $4 and known.url = $2 and known.artifact_id is not null
@@ -267,11 +336,13 @@ async fn finish(
          returning {ARTIFACT_COLUMNS}, d.is_base"
     );
     let row = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(run_id)
-        .bind(url)
-        .bind(artifact_id)
+        .bind(document.run_id)
+        .bind(document.url)
+        .bind(document.artifact_id)
         .bind(run.subscription_id)
         .bind(sql_time(now))
+        .bind(document.note)
+        .bind(document.is_cut_short)
         .fetch_optional(connection)
         .await
         .map_err(failed("finish a document"))?;
@@ -280,25 +351,66 @@ async fn finish(
         .map_err(failed("read an artifact"))
 }
 
+async fn count_found(connection: &mut PgConnection, run_id: Uuid) -> Result<FoundCount, CatalogError> {
+    let row = sqlx::query(
+        "select count(*) filter (where not is_list) as documents, count(*) filter (where is_list) as lists
+         from documents where run_id = $1 and not is_base",
+    )
+    .bind(run_id)
+    .fetch_one(connection)
+    .await
+    .map_err(failed("count a run's documents"))?;
+    let count =
+        |column| row.try_get::<i64, _>(column).map(|count| usize::try_from(count).unwrap_or_default());
+    let counts = || Ok(FoundCount { documents: count("documents")?, lists: count("lists")? });
+    counts().map_err(failed("count a run's documents"))
+}
+
+/// What there is room for in the run, and whether something is left out. Lists that are read at the same time share the
+/// room.
+async fn fitting<'a>(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    findings: &'a Findings,
+) -> Result<(Vec<&'a FoundDocument>, bool), CatalogError> {
+    if findings.documents.is_empty() {
+        return Ok((Vec::new(), findings.is_cut_short));
+    }
+    let mut room = findings.limit.saturating_sub(count_found(connection, run_id).await?.documents);
+    let mut fitting = Vec::new();
+    for document in &findings.documents {
+        if document.is_list {
+            fitting.push(document);
+        } else if room > 0 {
+            room -= 1;
+            fitting.push(document);
+        }
+    }
+    let is_cut_short = findings.is_cut_short || fitting.len() < findings.documents.len();
+    Ok((fitting, is_cut_short))
+}
+
 /// Adds documents that a list led to; the run waits for them. Those that it has already stay as they are.
 async fn add(
     connection: &mut PgConnection,
     run: &LockedRun,
     run_id: Uuid,
-    found: &[FoundDocument],
+    found: &[&FoundDocument],
 ) -> Result<(), CatalogError> {
     if found.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "insert into documents (run_id, subscription_id, url, marker, phase, is_base)
-         select $1, $2, url, marker, 'Pending', false from unnest($3::text[], $4::text[]) as new (url, marker)
+        "insert into documents (run_id, subscription_id, url, marker, is_list, phase, is_base)
+         select $1, $2, url, marker, is_list, 'Pending', false
+         from unnest($3::text[], $4::text[], $5::boolean[]) as new (url, marker, is_list)
          on conflict do nothing",
     )
     .bind(run_id)
     .bind(run.subscription_id)
     .bind(found.iter().map(|document| document.url.as_str()).collect::<Vec<_>>())
     .bind(found.iter().map(|document| document.marker.as_deref()).collect::<Vec<_>>())
+    .bind(found.iter().map(|document| document.is_list).collect::<Vec<_>>())
     .execute(&mut *connection)
     .await
     .map_err(failed("add documents"))?;

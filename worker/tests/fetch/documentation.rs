@@ -54,9 +54,10 @@ fn passing_statuses() -> String {
 
 #[test]
 fn what_is_tried_again_is_documented() {
-    let table = FETCHING.split_once("## What is tried again").unwrap().1;
+    let section = FETCHING.split_once("## What is tried again").unwrap().1;
+    // The first table; what may be wrong with a list that came has one of its own.
+    let table = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| !line.is_empty());
     let documented: BTreeMap<&str, String> = table
-        .lines()
         .filter(|line| line.starts_with("| `"))
         .map(|row| {
             let mut cells = row.trim_matches('|').split('|').map(str::trim);
@@ -67,11 +68,8 @@ fn what_is_tried_again_is_documented() {
     for (source, error) in [(ERRORS, "pub enum FetchError"), (SECRETS, "pub enum SecretError")] {
         let of_code = of_code(source);
         let variants = source.split_once(error).unwrap().1.split_once("\n}").unwrap().0;
-        assert_eq!(
-            of_code.len(),
-            variants.matches("#[error(").count(),
-            "each variant has a reason of its own"
-        );
+        let shared = source.split_once("fn class(&self)").unwrap().1.matches(" | Self::").count();
+        assert_eq!(of_code.len() + shared, variants.matches("#[error(").count(), "each variant has a row");
         all.extend(of_code);
     }
     assert_eq!(documented, all);
