@@ -55,7 +55,9 @@ impl Handler for Crawl {
         let work =
             work.ok_or_else(|| permanent(run_reasons::DOCUMENT_NOT_FOUND, "the run has no such document"))?;
         if let Some(artifact) = work.artifact {
-            // An earlier attempt stored it and may not have come to tell.
+            // An earlier attempt stored it and may not have come to tell, nor to end the run.
+            let ended = self.tools.catalog.end_run_if_complete(crawl.run_id, self.tools.clock.now()).await;
+            ended.map_err(catalog_failed)?;
             return Ok(vec![self.result(event, &crawl, &artifact)?]);
         }
         if !work.is_pending {

@@ -1,7 +1,7 @@
 //! Artifacts: evidence of what a server answered, and where its bytes are.
 
 use jiff::Timestamp;
-use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
+use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError, failed, sql_time, time};
@@ -165,46 +165,45 @@ impl Catalog {
     }
 }
 
-/// Adds an artifact of the source and returns its id.
-pub(super) async fn insert(
-    connection: &mut PgConnection,
-    source_id: i64,
-    run_id: Uuid,
-    url: &str,
-    new: &NewArtifact,
-) -> Result<i64, CatalogError> {
-    sqlx::query_scalar(
-        "insert into artifacts (source_id, run_id, source_url, final_url, redirects, request_headers, robots, fetch_hash,
-             blob_uri, status, headers, content_type, sniffed_type, etag, last_modified, byte_size, remote_address,
-             requested_at, fetched_at, finished_at, revisit_of, sniffed_list)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
-         returning id",
-    )
-    .bind(source_id)
-    .bind(run_id)
-    .bind(url)
-    .bind(&new.final_url)
-    .bind(Json(&new.redirects))
-    .bind(Json(&new.request_headers))
-    .bind(new.robots)
-    .bind(&new.fetch_hash)
-    .bind(&new.blob_uri)
-    .bind(i32::from(new.status))
-    .bind(Json(&new.headers))
-    .bind(&new.content_type)
-    .bind(&new.sniffed_type)
-    .bind(&new.etag)
-    .bind(&new.last_modified)
-    .bind(new.byte_size)
-    .bind(&new.remote_address)
-    .bind(sql_time(new.requested_at))
-    .bind(sql_time(new.fetched_at))
-    .bind(sql_time(new.finished_at))
-    .bind(new.revisit_of)
-    .bind(&new.sniffed_list)
-    .fetch_one(connection)
-    .await
-    .map_err(failed("store an artifact"))
+/// What an artifact is made of.
+pub(super) const INSERTED_COLUMNS: &str = "source_id, run_id, source_url, final_url, redirects, request_headers, robots, \
+     fetch_hash, blob_uri, status, headers, content_type, sniffed_type, sniffed_list, etag, last_modified, byte_size, \
+     remote_address, requested_at, fetched_at, finished_at, revisit_of";
+
+/// Selects [`INSERTED_COLUMNS`] from what has `source_id`, `run_id` and `url`, and from what [`bind`] binds, of which this
+/// is the first parameter's number.
+pub(super) fn inserted_from(first: usize) -> String {
+    let parameters: Vec<String> = (first..first + BOUND).map(|number| format!("${number}")).collect();
+    format!("select source_id, run_id, url, {}", parameters.join(", "))
+}
+
+/// How many parameters [`bind`] binds.
+const BOUND: usize = 19;
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Binds what [`inserted_from`] refers to.
+pub(super) fn bind<'q>(query: Query<'q>, new: &'q NewArtifact) -> Query<'q> {
+    query
+        .bind(&new.final_url)
+        .bind(Json(&new.redirects))
+        .bind(Json(&new.request_headers))
+        .bind(new.robots)
+        .bind(&new.fetch_hash)
+        .bind(&new.blob_uri)
+        .bind(i32::from(new.status))
+        .bind(Json(&new.headers))
+        .bind(&new.content_type)
+        .bind(&new.sniffed_type)
+        .bind(&new.sniffed_list)
+        .bind(&new.etag)
+        .bind(&new.last_modified)
+        .bind(new.byte_size)
+        .bind(&new.remote_address)
+        .bind(sql_time(new.requested_at))
+        .bind(sql_time(new.fetched_at))
+        .bind(sql_time(new.finished_at))
+        .bind(new.revisit_of)
 }
 
 pub(super) fn artifact(row: &PgRow) -> Result<Artifact, sqlx::Error> {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Artifact, Catalog, CatalogError, LatestArtifact, NewArtifact, SourceSettings,
-    artifacts::{self, ARTIFACT_COLUMNS, LATEST_COLUMNS},
+    artifacts::{self, ARTIFACT_COLUMNS, INSERTED_COLUMNS, LATEST_COLUMNS},
     failed, health, outbox,
     runs::end_if_complete,
     sql_time,
@@ -105,7 +105,6 @@ pub enum StoredDocument {
 /// sees all others.
 struct LockedRun {
     is_active: bool,
-    subscription_id: i64,
     source_id: i64,
 }
 
@@ -156,7 +155,8 @@ impl Catalog {
     /// and hands their events to the relay.
     ///
     /// # Errors
-    /// When the catalog fails; then nothing was stored.
+    /// When the catalog fails. Then nothing was stored, or the document was and its run has not ended with it: done again,
+    /// this ends it.
     pub async fn store_document(
         &self,
         run_id: Uuid,
@@ -165,28 +165,45 @@ impl Catalog {
         findings: &Findings,
         now: Timestamp,
     ) -> Result<StoredDocument, CatalogError> {
-        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
-        let run = lock_run(&mut transaction, run_id).await?;
-        if let Some(artifact) = artifact_of(&mut transaction, run_id, url).await? {
-            return Ok(StoredDocument::Stored(artifact));
-        }
-        let Some(run) = run.filter(|run| run.is_active) else { return Ok(StoredDocument::NotWaitedFor) };
-        let artifact_id = match evidence {
-            Evidence::New(artifact) => {
-                artifacts::insert(&mut transaction, run.source_id, run_id, url, artifact).await?
+        let stored = if findings.documents.is_empty() {
+            let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
+            finish(&mut connection, run_id, url, evidence, findings, now).await?
+        } else {
+            let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
+            let (found, is_cut_short) = fitting(&mut transaction, run_id, findings).await?;
+            add(&mut transaction, run_id, url, &found).await?;
+            let findings =
+                &Findings { is_cut_short, documents: Vec::new(), note: findings.note.clone(), ..*findings };
+            let stored = finish(&mut transaction, run_id, url, evidence, findings, now).await?;
+            if stored.is_some() {
+                transaction.commit().await.map_err(failed("commit a document"))?;
             }
-            Evidence::Known(id) => id,
+            stored
         };
-        let (found, is_cut_short) = fitting(&mut transaction, run_id, findings).await?;
-        let note = findings.note.as_deref();
-        let document = FinishedDocument { run_id, url, artifact_id, is_cut_short, note };
-        let finished = finish(&mut transaction, &run, &document, now).await?;
-        let Some((artifact, is_base)) = finished else { return Ok(StoredDocument::NotWaitedFor) };
-        health::answered(&mut transaction, run.source_id, is_base, artifact.changed, now).await?;
-        add(&mut transaction, &run, run_id, &found).await?;
-        end_if_complete(&mut transaction, run_id, now).await?;
-        transaction.commit().await.map_err(failed("commit a document"))?;
-        Ok(StoredDocument::Stored(artifact))
+        match stored {
+            Some(Finished { artifact, has_run_ended: true }) => Ok(StoredDocument::Stored(artifact)),
+            Some(Finished { artifact, has_run_ended: false }) => {
+                self.end_run_if_complete(run_id, now).await?;
+                Ok(StoredDocument::Stored(artifact))
+            }
+            None => {
+                let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
+                let Some(artifact) = artifact_of(&mut connection, run_id, url).await? else {
+                    return Ok(StoredDocument::NotWaitedFor);
+                };
+                end_if_complete(&mut connection, run_id, now).await?;
+                Ok(StoredDocument::Stored(artifact))
+            }
+        }
+    }
+
+    /// Ends a run that waits for nothing any more.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn end_run_if_complete(&self, run_id: Uuid, now: Timestamp) -> Result<(), CatalogError> {
+        let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
+        end_if_complete(&mut connection, run_id, now).await
     }
 
     /// Keeps evidence of a document that was fetched and is not finished by it: what came is not what was to be watched.
@@ -199,11 +216,17 @@ impl Catalog {
         url: &str,
         artifact: &NewArtifact,
     ) -> Result<(), CatalogError> {
-        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
-        if let Some(run) = lock_run(&mut transaction, run_id).await? {
-            artifacts::insert(&mut transaction, run.source_id, run_id, url, artifact).await?;
-        }
-        transaction.commit().await.map_err(failed("commit evidence"))
+        let inserted = artifacts::inserted_from(3);
+        let sql = format!(
+            "insert into artifacts ({INSERTED_COLUMNS}) {inserted} from (
+                 select s.source_id, r.id as run_id, $2 as url
+                 from runs r join subscriptions s on s.id = r.subscription_id where r.id = $1) document"
+        );
+        artifacts::bind(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(run_id).bind(url), artifact)
+            .execute(&self.pool)
+            .await
+            .map_err(failed("keep evidence"))?;
+        Ok(())
     }
 
     /// How many documents of a run are not the source's own, and how many of these are lists.
@@ -291,7 +314,7 @@ impl Catalog {
 
 async fn lock_run(connection: &mut PgConnection, run_id: Uuid) -> Result<Option<LockedRun>, CatalogError> {
     let row = sqlx::query(
-        "select r.finished_at is null as is_active, r.subscription_id, s.source_id
+        "select r.finished_at is null as is_active, s.source_id
          from runs r join subscriptions s on s.id = r.subscription_id where r.id = $1 for update of r",
     )
     .bind(run_id)
@@ -299,56 +322,85 @@ async fn lock_run(connection: &mut PgConnection, run_id: Uuid) -> Result<Option<
     .await
     .map_err(failed("lock a run"))?;
     row.map(|row| {
-        Ok(LockedRun {
-            is_active: row.try_get("is_active")?,
-            subscription_id: row.try_get("subscription_id")?,
-            source_id: row.try_get("source_id")?,
-        })
+        Ok(LockedRun { is_active: row.try_get("is_active")?, source_id: row.try_get("source_id")? })
     })
     .transpose()
     .map_err(failed("read a run"))
 }
 
-struct FinishedDocument<'a> {
-    run_id: Uuid,
-    url: &'a str,
-    artifact_id: i64,
-    is_cut_short: bool,
-    note: Option<&'a str>,
+/// A document that was finished just now.
+struct Finished {
+    artifact: Artifact,
+    /// Whether the run has ended with it, being a run of one document.
+    has_run_ended: bool,
 }
 
-/// Finishes a document with an artifact, which then says whether it is a change for the subscription; also whether it
-/// is that of the base URL. None when the run does not wait for it.
+/// Finishes a document that its run waits for, in one statement. The run's row is locked first, so that whoever ends a run
+/// and whoever finishes a document of it do so one after the other; what is read of other documents is as it was when the
+/// statement began, so that the last one is only known to be the last afterwards.
 async fn finish(
     connection: &mut PgConnection,
-    run: &LockedRun,
-    document: &FinishedDocument<'_>,
+    run_id: Uuid,
+    url: &str,
+    evidence: Evidence<'_>,
+    findings: &Findings,
     now: Timestamp,
-) -> Result<Option<(Artifact, bool)>, CatalogError> {
+) -> Result<Option<Finished>, CatalogError> {
+    let artifact = match evidence {
+        Evidence::New(_) => {
+            let inserted = artifacts::inserted_from(8);
+            format!("insert into artifacts ({INSERTED_COLUMNS}) {inserted} from document returning *")
+        }
+        Evidence::Known(_) => "select a.* from artifacts a, document where a.id = $8".to_owned(),
+    };
+    let answered = health::ANSWERED;
     let sql = format!(
-        "update documents d set phase = 'Stored', artifact_id = a.id, finished_at = $5, message = $6,
-             marker = case when not $7 then d.marker end,
-             changed = a.fetch_hash is distinct from (
-                 select before.fetch_hash from documents known join artifacts before on before.id = known.artifact_id
-                 where known.subscription_id = $4 and known.url = $2 and known.artifact_id is not null
-                 order by known.artifact_id desc limit 1)
-         from artifacts a where a.id = $3 and d.run_id = $1 and d.url = $2 and d.phase = 'Pending'
-         returning {ARTIFACT_COLUMNS}, d.is_base"
+        "with run as materialized (
+             select r.id, r.subscription_id, s.source_id from runs r join subscriptions s on s.id = r.subscription_id
+             where r.id = $1 and r.finished_at is null for update of r),
+         document as materialized (
+             select d.run_id, d.url, run.source_id, run.subscription_id from run join documents d on d.run_id = run.id
+             where d.url = $2 and d.phase = 'Pending' for update of d),
+         artifact as ({artifact}),
+         finished as (
+             update documents d set phase = 'Stored', artifact_id = a.id, finished_at = $3, message = $4,
+                 marker = case when not $5 then d.marker end,
+                 changed = a.fetch_hash is distinct from (
+                     select before.fetch_hash from documents known join artifacts before on before.id = known.artifact_id
+                     where known.subscription_id = o.subscription_id and known.url = $2 and known.artifact_id is not null
+                     order by known.artifact_id desc limit 1)
+             from artifact a, document o where d.run_id = o.run_id and d.url = o.url
+             returning d.changed, d.is_base, o.source_id),
+         alone as (
+             select f.changed from finished f
+             where not exists (select from documents where run_id = $1 and url <> $2)),
+         ended as (
+             update runs r set finished_at = $3, phase = 'Succeeded', changed = o.changed, message = $4,
+                 reason = case when o.changed then $6 else $7 end
+             from alone o where r.id = $1 returning r.id),
+         answered as ({answered})
+         select a.id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at, f.changed,
+             exists (select from ended) as has_run_ended
+         from artifact a, finished f"
     );
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(document.run_id)
-        .bind(document.url)
-        .bind(document.artifact_id)
-        .bind(run.subscription_id)
+    let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(run_id)
+        .bind(url)
         .bind(sql_time(now))
-        .bind(document.note)
-        .bind(document.is_cut_short)
-        .fetch_optional(connection)
-        .await
-        .map_err(failed("finish a document"))?;
-    row.map(|row| Ok((artifacts::artifact(&row)?, row.try_get("is_base")?)))
-        .transpose()
-        .map_err(failed("read an artifact"))
+        .bind(findings.note.as_deref())
+        .bind(findings.is_cut_short)
+        .bind(run_reasons::CHANGED)
+        .bind(run_reasons::UNCHANGED);
+    let query = match evidence {
+        Evidence::New(artifact) => artifacts::bind(query, artifact),
+        Evidence::Known(id) => query.bind(id),
+    };
+    let row = query.fetch_optional(connection).await.map_err(failed("finish a document"))?;
+    row.map(|row| {
+        Ok(Finished { artifact: artifacts::artifact(&row)?, has_run_ended: row.try_get("has_run_ended")? })
+    })
+    .transpose()
+    .map_err(failed("read an artifact"))
 }
 
 async fn count_found(connection: &mut PgConnection, run_id: Uuid) -> Result<FoundCount, CatalogError> {
@@ -373,9 +425,7 @@ async fn fitting<'a>(
     run_id: Uuid,
     findings: &'a Findings,
 ) -> Result<(Vec<&'a FoundDocument>, bool), CatalogError> {
-    if findings.documents.is_empty() {
-        return Ok((Vec::new(), findings.is_cut_short));
-    }
+    lock_run(connection, run_id).await?;
     let mut room = findings.limit.saturating_sub(count_found(connection, run_id).await?.documents);
     let mut fitting = Vec::new();
     for document in &findings.documents {
@@ -390,24 +440,22 @@ async fn fitting<'a>(
     Ok((fitting, is_cut_short))
 }
 
-/// Adds documents that a list led to; the run waits for them. Those that it has already stay as they are.
+/// Adds documents that a list led to, when the run still waits for the list. Those that it has already stay as they are.
 async fn add(
     connection: &mut PgConnection,
-    run: &LockedRun,
     run_id: Uuid,
+    list: &str,
     found: &[&FoundDocument],
 ) -> Result<(), CatalogError> {
-    if found.is_empty() {
-        return Ok(());
-    }
     sqlx::query(
         "insert into documents (run_id, subscription_id, url, marker, is_list, phase, is_base)
-         select $1, $2, url, marker, is_list, 'Pending', false
-         from unnest($3::text[], $4::text[], $5::boolean[]) as new (url, marker, is_list)
+         select l.run_id, l.subscription_id, new.url, new.marker, new.is_list, 'Pending', false
+         from documents l, unnest($3::text[], $4::text[], $5::boolean[]) as new (url, marker, is_list)
+         where l.run_id = $1 and l.url = $2
          on conflict do nothing",
     )
     .bind(run_id)
-    .bind(run.subscription_id)
+    .bind(list)
     .bind(found.iter().map(|document| document.url.as_str()).collect::<Vec<_>>())
     .bind(found.iter().map(|document| document.marker.as_deref()).collect::<Vec<_>>())
     .bind(found.iter().map(|document| document.is_list).collect::<Vec<_>>())

@@ -120,34 +120,17 @@ impl Catalog {
     }
 }
 
-/// Notes that a document was brought in; that of the base URL shows that the source answers.
-pub(super) async fn answered(
-    connection: &mut PgConnection,
-    source_id: i64,
-    is_base: bool,
-    is_change: bool,
-    now: Timestamp,
-) -> Result<(), CatalogError> {
-    sqlx::query(
-        "update sources set last_fetch_at = $2, health_written_at = clock_timestamp(),
-             last_change_at = case when $4 then $2 else last_change_at end,
-             failures = case when $3 then 0 else failures end,
-             failing_since = case when $3 then null else failing_since end,
-             failing_reason = case when $3 then null else failing_reason end,
-             failing_message = case when $3 then null else failing_message end,
-             next_try_at = case when $3 then null else next_try_at end,
-             held_back_until = case when $3 then null else held_back_until end
-         where id = $1",
-    )
-    .bind(source_id)
-    .bind(sql_time(now))
-    .bind(is_base)
-    .bind(is_change)
-    .execute(connection)
-    .await
-    .map_err(failed("note that a source answers"))?;
-    Ok(())
-}
+/// Notes that a document was brought in, at `$3`, where `finished` has it; that of the base URL shows that the source
+/// answers.
+pub(super) const ANSWERED: &str = "update sources o set last_fetch_at = $3, health_written_at = clock_timestamp(), \
+     last_change_at = case when f.changed then $3 else o.last_change_at end, \
+     failures = case when f.is_base then 0 else o.failures end, \
+     failing_since = case when not f.is_base then o.failing_since end, \
+     failing_reason = case when not f.is_base then o.failing_reason end, \
+     failing_message = case when not f.is_base then o.failing_message end, \
+     next_try_at = case when not f.is_base then o.next_try_at end, \
+     held_back_until = case when not f.is_base then o.held_back_until end \
+     from finished f where o.id = f.source_id";
 
 /// Notes that the document of the base URL failed for good. Scheduled runs are held back then: for a minute at first, twice
 /// as long after each further failure, an hour at most.

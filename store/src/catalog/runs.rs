@@ -220,7 +220,7 @@ impl Catalog {
             .await
             .map_err(failed("note a run's documents"))?;
         }
-        let pending = sqlx::query_scalar(
+        let pending: Vec<String> = sqlx::query_scalar(
             "select url from documents where run_id = $1 and phase = 'Pending' and $2 order by url",
         )
         .bind(run_id)
@@ -228,6 +228,10 @@ impl Catalog {
         .fetch_all(&mut *transaction)
         .await
         .map_err(failed("list a run's documents"))?;
+        if pending.is_empty() {
+            // Planned again, after the last document was finished and whoever did it came no further.
+            end_if_complete(&mut transaction, run_id, now).await?;
+        }
         transaction.commit().await.map_err(failed("commit the beginning of a run"))?;
         Ok(pending)
     }
