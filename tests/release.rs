@@ -36,6 +36,7 @@ async fn a_release_works_scales_survives_is_upgraded_and_goes() {
     cluster.ended(1).await;
     cluster.condition("tsub/first", "Succeeding", "True").await;
     cluster.artifacts_are_what_was_served().await;
+    cluster.the_page_was_asked_for_with_the_key();
 
     let said = cluster.stack.helm(&["test", "tipstaff", "--namespace", NAMESPACE], "").await.unwrap();
     assert_eq!(
@@ -58,7 +59,9 @@ async fn a_release_works_scales_survives_is_upgraded_and_goes() {
 
     let runs = cluster.count("select count(*) from runs").await;
     cluster.stack.helm(&["uninstall", "tipstaff", "--namespace", NAMESPACE], "").await.unwrap();
-    cluster.left(&["lease/tipstaff-operator", "secret/tipstaff-database", "secret/tipstaff-s3"]).await;
+    let kept =
+        ["lease/tipstaff-operator", "secret/court-portal", "secret/tipstaff-database", "secret/tipstaff-s3"];
+    cluster.left(&kept).await;
     let kept = cluster.kubectl(&["get", "tsub", "-o", "name"], "").await.unwrap();
     assert_eq!(kept.lines().count(), MANY + 1, "Subscriptions stay");
     // They go without an operator; Sources wait for one.

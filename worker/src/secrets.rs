@@ -186,8 +186,9 @@ mod tests {
 
     #[test]
     fn a_value_is_sent_as_it_is_but_for_the_line_break_of_its_file() {
+        type Row<'a> = (&'a [u8], Result<&'a [u8], Unfit>);
         let longest = "x".repeat(LONGEST_VALUE);
-        let rows: [(&[u8], Result<&[u8], Unfit>); 12] = [
+        let rows: [Row<'_>; 12] = [
             (b"Bearer abc", Ok(b"Bearer abc")),
             (b"", Ok(b"")),
             (b"tab\tand space ", Ok(b"tab\tand space ")),
