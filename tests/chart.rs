@@ -72,6 +72,7 @@ networkPolicy:
   enabled: true
   clusterCIDRs: [198.18.0.0/15, '2001:db8::/32']
   services: [{to: [{namespaceSelector: {}}], ports: [{port: 9092}]}]
+  apiServer: [{to: [{ipBlock: {cidr: 192.0.2.10/32}}], ports: [{port: 6443}]}]
   metricsFrom: [{namespaceSelector: {}}]
 monitoring:
   podMonitor: {enabled: true, labels: {release: prometheus}}
@@ -92,6 +93,7 @@ fn installations(namespace: &str) -> Vec<(&'static str, String)> {
                 .to_owned(),
         ),
         ("another name", "fullnameOverride: court".to_owned()),
+        ("some Secrets", "workers: {secrets: {names: [portal]}}".to_owned()),
     ]
 }
 
@@ -233,6 +235,21 @@ async fn workers_that_fetch_reach_the_internet_and_nothing_else_of_the_cluster()
         let except = blocks[block]["ipBlock"]["except"].as_array().unwrap();
         assert!(closed.iter().all(|cidr| except.contains(&(*cidr).into())), "{except:?}");
     }
+    // The API server is open to the role that reads Secrets, at its address and port alone.
+    let api_server = &one(&made, "NetworkPolicy", "tipstaff-worker-crawl-api-server")["spec"];
+    let selected = &api_server["podSelector"]["matchLabels"];
+    assert_eq!(
+        (&selected["app.kubernetes.io/name"], &selected["app.kubernetes.io/component"]),
+        (&"tipstaff-worker".into(), &"crawl".into())
+    );
+    assert_eq!(api_server["policyTypes"], serde_json::json!(["Egress"]));
+    let rule = serde_json::json!([{ "to": [{ "ipBlock": { "cidr": "192.0.2.10/32" } }], "ports": [{ "port": 6443 }] }]);
+    assert_eq!(api_server["egress"], rule);
+    let read_off = merged(EVERYTHING, "workers: {secrets: {read: false}}");
+    let made_without = objects(&stack, "court", &read_off).await;
+    assert!(
+        made_without.iter().all(|object| object["metadata"]["name"] != "tipstaff-worker-crawl-api-server")
+    );
     let ports = one(&made, "NetworkPolicy", "tipstaff-metrics");
     assert_eq!(
         ports["spec"]["ingress"][0]["ports"],

@@ -36,6 +36,7 @@ async fn a_release_works_scales_survives_is_upgraded_and_goes() {
     cluster.ended(1).await;
     cluster.condition("tsub/first", "Succeeding", "True").await;
     cluster.artifacts_are_what_was_served().await;
+    cluster.the_page_was_asked_for_with_the_key();
 
     let said = cluster.stack.helm(&["test", "tipstaff", "--namespace", NAMESPACE], "").await.unwrap();
     assert_eq!(
@@ -58,7 +59,9 @@ async fn a_release_works_scales_survives_is_upgraded_and_goes() {
 
     let runs = cluster.count("select count(*) from runs").await;
     cluster.stack.helm(&["uninstall", "tipstaff", "--namespace", NAMESPACE], "").await.unwrap();
-    cluster.left(&["lease/tipstaff-operator", "secret/tipstaff-database", "secret/tipstaff-s3"]).await;
+    let kept =
+        ["lease/tipstaff-operator", "secret/court-portal", "secret/tipstaff-database", "secret/tipstaff-s3"];
+    cluster.left(&kept).await;
     let kept = cluster.kubectl(&["get", "tsub", "-o", "name"], "").await.unwrap();
     assert_eq!(kept.lines().count(), MANY + 1, "Subscriptions stay");
     // They go without an operator; Sources wait for one.
@@ -110,10 +113,11 @@ async fn everything_is_restricted(cluster: &Cluster) {
     assert_eq!(pods.len(), 4, "{pods:?}");
     for pod in pods {
         let labels = &pod["metadata"]["labels"];
-        let is_operator = labels["app.kubernetes.io/name"] == "tipstaff-operator";
+        let asks_the_api_server = labels["app.kubernetes.io/name"] == "tipstaff-operator"
+            || labels["app.kubernetes.io/component"] == "crawl";
         let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
         let has_token = volumes.iter().any(|volume| volume.get("projected").is_some());
-        assert_eq!(has_token, is_operator, "{labels}");
+        assert_eq!(has_token, asks_the_api_server, "{labels}");
         for container in pod["spec"]["containers"].as_array().unwrap() {
             assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{labels}");
         }
@@ -138,6 +142,8 @@ async fn nobody_may_do_more_than_is_documented(cluster: &Cluster) {
         "subscriptions.tipstaff.dev/status get patch",
     ];
     assert_eq!(operator, BTreeSet::from(documented.map(str::to_owned)));
+    let crawl = cluster.permissions("tipstaff-worker-crawl").await;
+    assert_eq!(crawl, BTreeSet::from(["secrets get".to_owned()]));
     assert_eq!(cluster.permissions("tipstaff-worker").await, BTreeSet::new());
     assert_eq!(cluster.permissions("default").await, BTreeSet::new());
 }

@@ -5,6 +5,7 @@ mod goal;
 mod objects;
 mod parts;
 mod runs;
+mod secrets;
 mod session;
 
 use std::io;
@@ -25,6 +26,7 @@ use worker::fetch::ClientError;
 use crate::manifests::{Manifests, ManifestsError};
 use crate::output::{Notice, OutputError, OutputFormat, Printer};
 use parts::Parts;
+use secrets::ManifestSecrets;
 use session::Session;
 
 pub use goal::Goal;
@@ -119,7 +121,10 @@ pub enum LocalError {
 /// When a part cannot start, or ends by itself.
 pub async fn run(options: LocalOptions, shutdown: CancellationToken) -> Result<Outcome, LocalError> {
     // Said first, before anything is made for it.
-    Manifests::load(&options.manifests).await?;
+    let manifests = Manifests::load(&options.manifests).await?;
+    // Runs that were under way go on at once, and may need them.
+    let secrets = ManifestSecrets::default();
+    secrets.update(&manifests);
     let options = LocalOptions { data_dir: make_data_dir(&options.data_dir).await?, ..options };
     let (url, postgres) = match &options.database_url {
         Some(url) => (url.clone(), None),
@@ -138,7 +143,7 @@ pub async fn run(options: LocalOptions, shutdown: CancellationToken) -> Result<O
             Some(postgres) => Err(LocalError::PostgresEnded { log: postgres.log_file() }),
             None => Ok(Outcome::Stopped),
         },
-        result = work(&options, &url, psql_command, &shutdown) => result,
+        result = work(&options, &url, secrets, psql_command, &shutdown) => result,
     };
     if let Some(postgres) = postgres {
         postgres.stop().await;
@@ -177,16 +182,19 @@ async fn ended(postgres: Option<&PrivatePostgres>) {
 async fn work(
     options: &LocalOptions,
     database_url: &str,
+    secrets: ManifestSecrets,
     psql_command: Option<String>,
     shutdown: &CancellationToken,
 ) -> Result<Outcome, LocalError> {
     let clock = Arc::new(SystemClock);
     let printer = Printer::new(options.output, clock.clone());
-    let Some(parts) = shutdown.run_until_cancelled(Parts::start(options, database_url, clock)).await else {
+    let starting = Parts::start(options, database_url, secrets.clone(), clock);
+    let Some(parts) = shutdown.run_until_cancelled(starting).await else {
         return Ok(Outcome::Stopped);
     };
     let mut parts = parts?;
-    let session = shutdown.run_until_cancelled(Session::start(options, psql_command, &parts, &printer)).await;
+    let starting = Session::start(options, psql_command, secrets, &parts, &printer);
+    let session = shutdown.run_until_cancelled(starting).await;
     let result = match session {
         Some(Ok(mut session)) => {
             if options.goal != Goal::Once {

@@ -1,4 +1,4 @@
-//! Sources and Subscriptions from manifest files, as `kubectl apply -f` would take them.
+//! Sources, Subscriptions and the Secrets that Sources name, from manifest files, as `kubectl apply -f` would take them.
 //!
 //! A path is a file, or a directory whose `*.yaml`, `*.yml` and `*.json` files are read in the order of their names;
 //! directories within it and hidden files are not. A file holds one or more documents. Every document is judged by
@@ -6,18 +6,21 @@
 
 mod document;
 mod object;
+mod secret;
 mod watcher;
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crds::{Source, Subscription};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use uuid::Uuid;
+use worker::secrets::{SecretName, SecretValues};
 
 pub use watcher::ManifestWatcher;
 
@@ -36,6 +39,8 @@ pub struct Manifests {
     pub sources: Vec<Located<Source>>,
     /// The valid subscriptions whose source is among `sources`, in the order of reading.
     pub subscriptions: Vec<Located<Subscription>>,
+    /// The valid Secrets that one of `sources` names. Others are passed over: nobody needs to hold them.
+    pub secrets: BTreeMap<SecretName, Arc<SecretValues>>,
     /// All that is wrong, by file and line. An object that is missing above because of a problem was not taken away
     /// by the user: while there are problems, absence means nothing.
     pub problems: Vec<Problem>,
@@ -234,6 +239,7 @@ struct Reading {
     declared: BTreeMap<Identity, Declaration>,
     sources: Vec<Located<Source>>,
     pending: Vec<Pending>,
+    secrets: BTreeMap<SecretName, Arc<SecretValues>>,
     problems: Vec<Problem>,
 }
 
@@ -285,8 +291,11 @@ impl Reading {
             return;
         };
         let (file, line, uid) = (file.to_owned(), root.line(), identity.uid().to_string());
-        let Identity { namespace, .. } = identity;
+        let Identity { namespace, name, .. } = identity;
         match object {
+            Object::Secret(values) => {
+                self.secrets.insert(SecretName { namespace, name }, Arc::new(values));
+            }
             Object::Source(mut object) => {
                 let spec_hash = object::spec_hash(&object.spec);
                 object.metadata = own_metadata(object.metadata, namespace, uid);
@@ -331,8 +340,19 @@ impl Reading {
             self.problem(&subscription.file, source_line, missing);
         }
         self.problems.sort();
-        Manifests { sources: self.sources, subscriptions, problems: self.problems }
+        let named: BTreeSet<SecretName> = self.sources.iter().flat_map(named_secrets).collect();
+        self.secrets.retain(|secret, _| named.contains(secret));
+        Manifests { sources: self.sources, subscriptions, secrets: self.secrets, problems: self.problems }
     }
+}
+
+/// The Secrets that a source's headers take values from.
+fn named_secrets(source: &Located<Source>) -> impl Iterator<Item = SecretName> {
+    let namespace = source.object.metadata.namespace.clone().unwrap_or_default();
+    source.object.spec.fetch.headers.iter().filter_map(move |header| {
+        let name = header.value_from.as_ref()?.secret_key_ref.name.clone();
+        Some(SecretName { namespace: namespace.clone(), name })
+    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ mod held_site;
 mod process;
 #[path = "local/rows.rs"]
 mod rows;
+#[path = "local/secrets.rs"]
+mod secrets;
 
 use std::fs;
 use std::path::Path;

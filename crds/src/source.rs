@@ -35,11 +35,31 @@ pub(crate) const URL_CREDENTIALS: &str = "must not contain a user name or passwo
 pub(crate) const ONE_HEADER_VALUE: &str = "must have exactly one of value and valueFrom";
 
 /// Said when a header may not be set.
-pub(crate) const RESERVED_HEADER: &str = "must not be Host, Connection, Content-Length, Transfer-Encoding, Upgrade, TE, Trailer or User-Agent: the client sets those; for User-Agent use fetch.userAgent";
+pub(crate) const RESERVED_HEADER: &str = "must not be Host, Content-Length, a header of the connection (Connection, Keep-Alive, Transfer-Encoding, TE, Trailer, Upgrade, HTTP2-Settings, Expect, Proxy-...), of a part (Range, If-Range) or a condition (If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since), or User-Agent: the client sets those where they are needed; for User-Agent use fetch.userAgent";
 
-/// Header names, in lower case, that a Source may not set.
-pub(crate) const RESERVED_HEADERS: [&str; 8] =
-    ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "user-agent"];
+/// Header names, in lower case, that a Source may not set; nor may it any with [`RESERVED_PREFIX`].
+pub(crate) const RESERVED_HEADERS: [&str; 17] = [
+    "host",
+    "content-length",
+    "connection",
+    "keep-alive",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "http2-settings",
+    "expect",
+    "range",
+    "if-range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "user-agent",
+];
+
+/// No proxy is used: what is meant for one would go to the site.
+pub(crate) const RESERVED_PREFIX: &str = "proxy-";
 
 /// Said when two headers have one name.
 pub(crate) const UNIQUE_HEADERS: &str = "must not name a header twice (names are compared without case)";
@@ -177,13 +197,14 @@ pub enum RobotsMode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Fetch {
-    /// User-Agent header of the requests, also the name looked up in robots.txt. Without it, the operator's
-    /// configured user agent.
+    /// User-Agent header of the requests, also the name looked up in robots.txt. It should say whom a site's owner can
+    /// write to. Without it, Tipstaff's own, with its version and the address of a page that says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$"))]
     pub user_agent: Option<String>,
 
-    /// Headers sent with every request, at most 32. They are not sent on to another host when a site redirects.
+    /// Headers sent with every request to the origin (scheme, host and port) of the base URL, at most 32. They are not
+    /// sent to other origins, where redirects and links lead, nor with requests for robots.txt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),
@@ -235,7 +256,7 @@ fn default_max_bytes() -> i64 {
 pub struct Header {
     /// Name of the header, such as `Accept-Language`.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"), extend("x-kubernetes-validations" = rules(&[(
-        "!(self.lowerAscii() in ['host', 'connection', 'content-length', 'transfer-encoding', 'upgrade', 'te', 'trailer', 'user-agent'])",
+        "!(self.lowerAscii() in ['host', 'content-length', 'connection', 'keep-alive', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'http2-settings', 'expect', 'range', 'if-range', 'if-match', 'if-none-match', 'if-modified-since', 'if-unmodified-since', 'user-agent']) && !self.lowerAscii().startsWith('proxy-')",
         RESERVED_HEADER,
     )])))]
     pub name: String,
@@ -245,7 +266,8 @@ pub struct Header {
     #[schemars(length(max = 4096), regex(pattern = "^[\\t\\x20-\\x7e]*$"))]
     pub value: Option<String>,
 
-    /// Where the value of the header is read, for a credential.
+    /// Where the value of the header is read, for a credential. It is read anew for each fetch, or was less than half
+    /// a minute before; a line break at its end is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_from: Option<HeaderValueSource>,
 }

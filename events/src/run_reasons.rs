@@ -43,7 +43,13 @@ pub const DOCUMENT_NOT_FOUND: &str = "DocumentNotFound";
 pub const CATALOG_UNAVAILABLE: &str = "CatalogUnavailable";
 /// The object store did not take the bytes.
 pub const BLOB_NOT_STORED: &str = "BlobNotStored";
-/// A header's value is in a Secret that cannot be read.
+/// A header's value is in a Secret that is not there.
+pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
+/// A header's value is in a Secret that has no such key.
+pub const SECRET_KEY_NOT_FOUND: &str = "SecretKeyNotFound";
+/// A header's value is in a Secret that workers may not read.
+pub const SECRET_FORBIDDEN: &str = "SecretForbidden";
+/// A header's value is in a Secret that the API server does not give just now.
 pub const SECRET_UNAVAILABLE: &str = "SecretUnavailable";
 /// A header of the source cannot be sent.
 pub const INVALID_HEADER: &str = "InvalidHeader";

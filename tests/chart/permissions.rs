@@ -8,6 +8,7 @@ use stack::Stack;
 use crate::{objects, one, parsed};
 
 const PERMISSIONS: &str = include_str!("../src/permissions.yaml");
+const CRAWL: &str = "tipstaff-worker-crawl";
 const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");
 
 /// Group, resource, verb, and the one name it is good for.
@@ -35,6 +36,39 @@ async fn the_operator_is_granted_what_it_is_tested_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_crawl_role_is_granted_what_it_is_tested_with() {
+    let stack = Stack::shared().await.unwrap();
+    let tested = permissions([one(&parsed(PERMISSIONS), "Role", CRAWL)]);
+    for (values, kind) in [("", "ClusterRole"), ("watchNamespaces: [laws]", "Role")] {
+        let made = objects(&stack, "court", values).await;
+        let granted = one(&made, kind, CRAWL);
+        assert_eq!(permissions([granted]), tested, "{kind}");
+        let binding = one(&made, &format!("{kind}Binding"), CRAWL);
+        let account = serde_json::json!([{ "kind": "ServiceAccount", "name": CRAWL, "namespace": "court" }]);
+        assert_eq!(binding["subjects"], account);
+        assert_eq!(binding["roleRef"]["name"], CRAWL);
+        let namespace = if kind == "Role" { Value::from("laws") } else { Value::Null };
+        assert!([granted, binding].iter().all(|object| object["metadata"]["namespace"] == namespace));
+        assert_eq!(one(&made, "ServiceAccount", CRAWL)["metadata"]["namespace"], "court");
+    }
+    let made = objects(&stack, "court", "workers: {secrets: {names: [portal, gazette.key]}}").await;
+    let named: BTreeSet<_> =
+        permissions([one(&made, "ClusterRole", CRAWL)]).into_iter().map(|(.., name)| name.unwrap()).collect();
+    assert_eq!(named, BTreeSet::from(["portal".to_owned(), "gazette.key".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_reads_no_secrets_has_no_account_of_its_own() {
+    let stack = Stack::shared().await.unwrap();
+    for values in
+        ["workers: {secrets: {read: false}}", "workers: {roles: {crawl: null}}", "workers: {enabled: false}"]
+    {
+        let made = objects(&stack, "court", values).await;
+        assert!(made.iter().all(|object| object["metadata"]["name"] != CRAWL), "{values}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_workers_it_is_granted_less() {
     let stack = Stack::shared().await.unwrap();
     let made = objects(&stack, "court", "workers: {enabled: false}").await;
@@ -43,13 +77,13 @@ async fn without_workers_it_is_granted_less() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_other_program_is_granted_anything_but_the_test() {
+async fn nobody_else_is_granted_anything_but_the_test() {
     let stack = Stack::shared().await.unwrap();
     let made = objects(&stack, "court", "").await;
     let bindings = made.iter().filter(|object| object["kind"].as_str().unwrap().ends_with("Binding"));
     let accounts: BTreeSet<_> =
         bindings.map(|binding| binding["subjects"][0]["name"].as_str().unwrap()).collect();
-    assert_eq!(accounts, BTreeSet::from(["tipstaff-operator", "tipstaff-self-test"]));
+    assert_eq!(accounts, BTreeSet::from(["tipstaff-operator", "tipstaff-self-test", CRAWL]));
     let tokens = |kind: &str, name: &str| {
         let object = one(&made, kind, name);
         let pod = if kind == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
@@ -61,10 +95,12 @@ async fn no_other_program_is_granted_anything_but_the_test() {
 
 #[test]
 fn the_documentation_lists_them() {
-    let tested = permissions([one(&parsed(PERMISSIONS), "Role", "tipstaff-operator")]);
-    let tested: BTreeSet<_> =
-        tested.into_iter().map(|(group, resource, verb, _)| (group, resource, verb)).collect();
-    assert_eq!(documented(), tested);
+    for (role, heading) in [("tipstaff-operator", "## Permissions"), (CRAWL, "### Of the crawl role")] {
+        let tested = permissions([one(&parsed(PERMISSIONS), "Role", role)]);
+        let tested: BTreeSet<_> =
+            tested.into_iter().map(|(group, resource, verb, _)| (group, resource, verb)).collect();
+        assert_eq!(documented(heading), tested, "{heading}");
+    }
 }
 
 fn permissions<'a>(roles: impl IntoIterator<Item = &'a Value>) -> BTreeSet<Permission> {
@@ -96,9 +132,9 @@ fn code(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The table of the section "Permissions". A row without a resource goes on with the one above.
-fn documented() -> BTreeSet<(String, String, String)> {
-    let section = ARCHITECTURE.split("## Permissions").nth(1).unwrap().split("\n## ").next().unwrap();
+/// The table under a heading. A row without a resource goes on with the one above.
+fn documented(heading: &str) -> BTreeSet<(String, String, String)> {
+    let section = ARCHITECTURE.split(&format!("\n{heading}\n")).nth(1).unwrap().split("\n##").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
     let mut all = BTreeSet::new();
     let (mut group, mut resources) = (String::new(), Vec::new());

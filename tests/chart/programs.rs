@@ -93,6 +93,17 @@ async fn the_workers_file_is_one_that_the_operator_takes() {
     assert_eq!(plain.image, format!("ghcr.io/tipstaff/tipstaff:{}", env!("CARGO_PKG_VERSION")));
     assert_eq!(plain.service_account_name.as_deref(), Some("tipstaff-worker"));
     assert_eq!(plain.roles.len(), 2);
+    // Only the role that reads Secrets gets a token.
+    for (role, account) in
+        [(events::Role::Schedule, None), (events::Role::Crawl, Some("tipstaff-worker-crawl"))]
+    {
+        let settings = plain.role(role).unwrap();
+        assert_eq!(settings.service_account_name.as_deref(), account, "{role}");
+        assert_eq!(settings.automount_service_account_token, account.is_some(), "{role}");
+    }
+    let without = workers(&objects(&stack, "court", "workers: {secrets: {read: false}}").await);
+    assert!(without.roles.values().all(|role| !role.automount_service_account_token));
+    assert!(without.roles.values().all(|role| role.service_account_name.is_none()));
     assert!(plain.volumes.is_empty());
 
     let secured = workers(&objects(&stack, "court", SECURED).await);

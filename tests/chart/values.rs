@@ -27,6 +27,8 @@ async fn a_value_that_cannot_be_is_refused_and_the_message_names_it() {
         ("watchNamespaces: [a, b]", "/watchNamespaces"),
         ("workers: {roles: {crawl: {max: 0}}}", "/workers/roles/crawl/max"),
         ("workers: {allowCIDRs: [10.1.2.3]}", "/workers/allowCIDRs/0"),
+        ("workers: {secrets: {names: [Portal_Key]}}", "/workers/secrets/names/0"),
+        ("workers: {secrets: {write: true}}", "write"),
         ("workers: {podLabels: {app.kubernetes.io/name: mine}}", "app.kubernetes.io/name"),
         ("image: {digest: latest}", "/image/digest"),
         ("database: {tls: {mode: always}}", "/database/tls/mode"),
@@ -42,6 +44,7 @@ async fn a_value_that_cannot_be_is_refused_and_the_message_names_it() {
         ("kafka: {properties: {sasl.password: hidden}}", "kafka.properties.sasl.password"),
         ("kafka: {properties: {client.id: 'a;b'}}", "semicolon"),
         ("networkPolicy: {enabled: true}", "networkPolicy.services: "),
+        ("networkPolicy: {enabled: true, services: [{}]}", "networkPolicy.apiServer: "),
     ];
     for (values, part) in rows {
         let error = manifests(&stack, "tipstaff", "court", &merged(REQUIRED, values)).await.unwrap_err();
@@ -59,6 +62,9 @@ async fn everything_that_is_missing_is_told_at_once() {
     // Without workers nobody needs the object store.
     let values = "database: {existingSecret: a}\nkafka: {brokers: 'a:1'}\nworkers: {enabled: false}";
     manifests(&stack, "tipstaff", "court", values).await.unwrap();
+    // Without Secrets nobody but the operator, whose egress is open, needs the API server.
+    let values = "networkPolicy: {enabled: true, services: [{}]}\nworkers: {secrets: {read: false}}";
+    manifests(&stack, "tipstaff", "court", &merged(REQUIRED, values)).await.unwrap();
 }
 
 /// Helm checks that the defaults are as the schema says. Here: that no map of them takes a key that means nothing.

@@ -12,6 +12,9 @@ pub(crate) const NAMESPACE: &str = "watching";
 /// How long something may take that starts pods, on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(240);
 
+/// What the page's source sends as `X-Api-Key`, from a Secret.
+const KEY: &str = "key-of-the-portal";
+
 const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const IMAGE: &str = "ghcr.io/tipstaff/tipstaff:test";
 /// A schedule that is not due during a test.
@@ -62,6 +65,7 @@ test: {{url: '{url}'}}
         cluster.secret("tipstaff-database", &[("database-url", &database_url)]).await;
         let keys = [("access-key-id", s3.access_key.as_str()), ("secret-access-key", s3.secret_key.as_str())];
         cluster.secret("tipstaff-s3", &keys).await;
+        cluster.secret("court-portal", &[("key", KEY)]).await;
         cluster
     }
 
@@ -128,7 +132,8 @@ test: {{url: '{url}'}}
     pub(crate) async fn create(&self, names: &[String]) {
         let mut objects = format!(
             "apiVersion: tipstaff.dev/v1alpha1\nkind: Source\nmetadata: {{ name: court }}\n\
-             spec: {{ kind: html, baseURL: '{}' }}\n",
+             spec:\n  kind: html\n  baseURL: '{}'\n  fetch:\n    headers:\n    \
+             - {{ name: X-Api-Key, valueFrom: {{ secretKeyRef: {{ name: court-portal, key: key }} }} }}\n",
             self.origin.url()
         );
         for name in names {
@@ -188,6 +193,13 @@ test: {{url: '{url}'}}
             assert_eq!(body, corpus::CA11.as_bytes());
             assert_eq!(sha256(&body), row.get::<String, _>("fetch_hash"));
         }
+    }
+
+    /// Workers have read the Secret with the token of their pods.
+    pub(crate) fn the_page_was_asked_for_with_the_key(&self) {
+        let requests = self.origin.all_requests();
+        let keys: Vec<_> = requests.iter().filter_map(|request| request.headers.get("x-api-key")).collect();
+        assert!(!keys.is_empty() && keys.iter().all(|key| *key == KEY), "{requests:?}");
     }
 
     /// What a ServiceAccount of the release may do, as the API server says, each as `RESOURCE[/NAME] VERBS`; without what

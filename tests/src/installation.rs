@@ -77,7 +77,7 @@ impl Installation {
             started: AtomicUsize::new(0),
         };
         installation.apply(include_str!("permissions.yaml")).await;
-        let migrate = installation.start("tipstaff-operator", &["migrate"], &[]);
+        let migrate = installation.start("tipstaff-operator", &["migrate"], "tipstaff-operator", &[]);
         assert!(migrate.wait().await.success());
         installation
     }
@@ -89,18 +89,29 @@ impl Installation {
 
     /// Starts an operator. `environment` wins over the installation's own.
     pub fn operator(&self, environment: &[(&str, String)]) -> Process {
-        self.start("tipstaff-operator", &["run"], environment)
+        self.start("tipstaff-operator", &["run"], "tipstaff-operator", environment)
     }
 
     /// Starts a worker with all roles. `environment` wins over the installation's own.
     pub fn worker(&self, environment: &[(&str, String)]) -> Process {
-        self.start("tipstaff-worker", &[], environment)
+        self.start("tipstaff-worker", &[], "tipstaff-worker-crawl", environment)
     }
 
-    fn start(&self, program: &str, arguments: &[&str], environment: &[(&str, String)]) -> Process {
+    /// `user` has the permissions that the program is documented to need, and no others.
+    fn start(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        user: &str,
+        environment: &[(&str, String)],
+    ) -> Process {
         let number = self.started.fetch_add(1, Ordering::SeqCst);
         let log = self.folder.path().join(format!("{number}-{program}.log"));
         let mut all = self.environment();
+        if self.stack.service(Part::KubeApiserver).is_ok() {
+            let kubeconfig = self.stack.kubeconfig_for(user, &[]).unwrap();
+            all.push(("KUBECONFIG", kubeconfig.display().to_string()));
+        }
         all.extend_from_slice(environment);
         Process::start(program, arguments, &all, &log)
     }
@@ -119,11 +130,6 @@ impl Installation {
             ("NO_COLOR", "1".to_owned()),
             ("RUST_LOG", "info,operator=debug,events=debug".to_owned()),
         ];
-        if self.stack.service(Part::KubeApiserver).is_ok() {
-            // The operator has the permissions that it is documented to need, and no others.
-            let kubeconfig = self.stack.kubeconfig_for("tipstaff-operator", &[]).unwrap();
-            all.push(("KUBECONFIG", kubeconfig.display().to_string()));
-        }
         if self.stack.service(Part::Kafka).is_ok() {
             all.push(("KAFKA_BROKERS", self.stack.kafka_brokers().unwrap()));
         }

@@ -1,6 +1,7 @@
 //! `crawl.url`: fetches a document when its host may be asked, stores its bytes, then its artifact.
 
 mod gate;
+mod headers;
 mod lists;
 mod robots_cache;
 mod slots;
@@ -13,10 +14,7 @@ use http::{HeaderName, HeaderValue, header::USER_AGENT};
 use jiff::Timestamp;
 use store::{
     blobs::{BlobError, BlobKey, SpooledBody},
-    catalog::{
-        Artifact, CrawlWork, Evidence, Findings, HeaderSource, LatestArtifact, NewArtifact, SourceSettings,
-        StoredDocument,
-    },
+    catalog::{Artifact, CrawlWork, Evidence, Findings, LatestArtifact, NewArtifact, StoredDocument},
 };
 use url::Url;
 
@@ -24,10 +22,12 @@ use crate::{
     Tools,
     fetch::{Exchange, FetchError, FetchRequest, Fetched, NOT_KEPT, Redirect, Validators},
     links::{ListKind, list_kind, sniffed_list},
+    secrets::SecretReader,
     sniff,
     tools::{catalog_failed, permanent},
 };
 use gate::CrawlGate;
+use headers::own_headers;
 use lists::{FetchedList, Lists};
 use robots_cache::RobotsCache;
 
@@ -113,7 +113,7 @@ impl Crawl {
             // Another run of the source, due at the same time, has asked for it since.
             return Ok(Some(FoundEvidence::Known(latest)));
         }
-        let request = fetch_request(crawl, work)?;
+        let request = fetch_request(crawl, work, self.tools.secrets.as_ref()).await?;
         let gate = CrawlGate::new(
             &self.tools,
             &self.robots,
@@ -238,14 +238,22 @@ impl Crawl {
     }
 }
 
-fn fetch_request(crawl: &CrawlUrl, work: &CrawlWork) -> Result<FetchRequest, HandlerError> {
+async fn fetch_request(
+    crawl: &CrawlUrl,
+    work: &CrawlWork,
+    secrets: &dyn SecretReader,
+) -> Result<FetchRequest, HandlerError> {
     let source = &work.source;
     let url: Url = crawl.url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
     let invalid = |error: &dyn std::fmt::Display| permanent(run_reasons::INVALID_HEADER, error.to_string());
     // The source may have moved since this was asked for: its headers are for the place it has now.
     let base_url: Url =
         source.base_url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
-    let headers = if url.origin() == base_url.origin() { own_headers(source)? } else { Vec::new() };
+    let headers = if url.origin() == base_url.origin() {
+        own_headers(source, &work.namespace, secrets).await?
+    } else {
+        Vec::new()
+    };
     let user_agent = source.user_agent.as_deref().map(HeaderValue::from_str).transpose();
     let user_agent = user_agent.map_err(|error| invalid(&error))?;
     let comparable =
@@ -262,24 +270,6 @@ fn fetch_request(crawl: &CrawlUrl, work: &CrawlWork) -> Result<FetchRequest, Han
         }),
         validators_for: comparable.and_then(|latest| latest.final_url.parse().ok()),
     })
-}
-
-fn own_headers(source: &SourceSettings) -> Result<Vec<(HeaderName, HeaderValue)>, HandlerError> {
-    let invalid = |error: &dyn std::fmt::Display| permanent(run_reasons::INVALID_HEADER, error.to_string());
-    let header = |header: &store::catalog::HeaderSetting| {
-        let name: HeaderName =
-            header.name.parse().map_err(|error: http::header::InvalidHeaderName| invalid(&error))?;
-        let value = match &header.value {
-            HeaderSource::Plain(value) => value,
-            HeaderSource::Secret { name, key } => {
-                let message = format!("this worker cannot read the key {key} of the Secret {name}");
-                return Err(permanent(run_reasons::SECRET_UNAVAILABLE, message));
-            }
-        };
-        let value = value.parse().map_err(|error: http::header::InvalidHeaderValue| invalid(&error))?;
-        Ok((name, value))
-    };
-    source.headers.iter().map(header).collect()
 }
 
 /// Whether the server can be asked if the document is as it was: it named its state, and it would be asked with the same

@@ -33,8 +33,8 @@ pub use fetcher::{Fetcher, MAX_REDIRECTS};
 pub struct FetchRequest {
     /// An `http` or `https` URL.
     pub url: Url,
-    /// Headers to send besides the client's own. Those whose value is marked as sensitive ([`HeaderValue::set_sensitive`]),
-    /// `Authorization`, `Cookie`, `Proxy-Authorization` and `Host` are not sent to another origin that a redirect leads to.
+    /// Headers to send besides the client's own, to the origin of `url` alone: not where a redirect leads to another one.
+    /// Values that are marked as sensitive ([`HeaderValue::set_sensitive`]) are not kept as evidence.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Replaces [`DEFAULT_USER_AGENT`].
     pub user_agent: Option<HeaderValue>,

@@ -12,6 +12,7 @@ pub mod program;
 pub mod robots;
 mod routes;
 mod schedule;
+pub mod secrets;
 mod setbacks;
 mod sniff;
 mod tools;

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 use crate::{
     Pipeline, PipelineOptions, Tools, WorkerMetrics,
     fetch::{AllowedAddresses, Fetcher, install_crypto_provider},
+    secrets::{ClusterSecrets, SecretCache},
 };
 use clap::Parser;
 use events::{Bus, Role, SystemClock, error_chain, kafka::KafkaBus};
@@ -119,12 +120,14 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let catalog = arguments.database.connect().await?;
     catalog.check_schema().await?;
     let mut registry = Registry::default();
+    let clock = Arc::new(SystemClock);
     let tools = Tools {
         catalog: catalog.clone(),
         blobs: blobs::connect(&arguments.blobs.location()).await?,
         fetcher: Fetcher::new(AllowedAddresses::with_networks(arguments.allow_cidrs))?,
         spool: Spool::open(arguments.spool_dir.unwrap_or_else(std::env::temp_dir)).await?,
-        clock: Arc::new(SystemClock),
+        secrets: Arc::new(SecretCache::new(ClusterSecrets::default(), clock.clone())),
+        clock,
         metrics: WorkerMetrics::register(&mut registry),
     };
     // Shorter than the group's session, so that a slow handler costs its partition and not the membership.

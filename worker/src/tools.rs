@@ -6,7 +6,7 @@ use store::{
     catalog::{Catalog, CatalogError},
 };
 
-use crate::{WorkerMetrics, fetch::Fetcher};
+use crate::{WorkerMetrics, fetch::Fetcher, secrets::SecretReader};
 
 /// What handlers work with. Clones share it.
 #[derive(Clone)]
@@ -19,6 +19,8 @@ pub struct Tools {
     pub fetcher: Fetcher,
     /// Where bodies go while they arrive.
     pub spool: Spool,
+    /// Where headers' values are that nobody else may know.
+    pub secrets: Arc<dyn SecretReader>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Figures.

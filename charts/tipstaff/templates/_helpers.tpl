@@ -19,6 +19,17 @@
 {{ include "tipstaff.fullname" . }}-worker
 {{- end -}}
 
+{{- define "tipstaff.crawlName" -}}
+{{ include "tipstaff.workerName" . }}-crawl
+{{- end -}}
+
+{{/* Whether the crawl role's pods may read Secrets; empty: no. */}}
+{{- define "tipstaff.readsSecrets" -}}
+{{- if and .Values.workers.enabled .Values.workers.roles.crawl .Values.workers.secrets.read -}}
+yes
+{{- end -}}
+{{- end -}}
+
 {{/* Selects the operator's pods. A Deployment's selector cannot be changed: it has what tells its pods from others, and no more. */}}
 {{- define "tipstaff.operatorSelector" -}}
 app.kubernetes.io/name: tipstaff-operator
@@ -81,6 +92,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.services) -}}
 {{- $missing = append $missing "networkPolicy.services: where Kafka, PostgreSQL and the object store are, since networkPolicy.enabled is set" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (include "tipstaff.readsSecrets" .) (not .Values.networkPolicy.apiServer) -}}
+{{- $missing = append $missing "networkPolicy.apiServer: where the API server is, since networkPolicy.enabled and workers.secrets.read are set; or set workers.secrets.read to false" -}}
 {{- end -}}
 {{- if $missing -}}
 {{- fail (printf "\n\nThese values are missing:\n  - %s\n\nThe chart's README.md says what each is. To try Tipstaff without Kafka, PostgreSQL and S3 of your own, install charts/dev-deps first." (join "\n  - " $missing)) -}}
@@ -321,7 +335,11 @@ roles:
   {{- if $settings }}
   {{- /* Helm would write a large number as 1e+06. */}}
   {{- $numbers := dict "min" (int $settings.min) "max" (int $settings.max) "targetLag" (int64 $settings.targetLag) }}
-  {{- $_ := set $roles $role (mergeOverwrite (deepCopy $settings) $numbers) }}
+  {{- $account := dict }}
+  {{- if and (eq $role "crawl") (include "tipstaff.readsSecrets" $) }}
+  {{- $account = dict "serviceAccountName" (include "tipstaff.crawlName" $) "automountServiceAccountToken" true }}
+  {{- end }}
+  {{- $_ := set $roles $role (mergeOverwrite (deepCopy $settings) $numbers $account) }}
   {{- end }}
   {{- end }}
   {{- toYaml $roles | nindent 2 }}

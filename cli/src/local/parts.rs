@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use worker::fetch::{AllowedAddresses, Fetcher};
 use worker::{Pipeline, PipelineError, PipelineOptions, Setback, Tools, WorkerMetrics};
 
+use super::secrets::ManifestSecrets;
 use super::{DRAIN, LocalError, LocalOptions};
 
 const CONNECTIONS: u32 = 20;
@@ -49,6 +50,7 @@ impl Parts {
     pub(super) async fn start(
         options: &LocalOptions,
         database_url: &str,
+        secrets: ManifestSecrets,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, LocalError> {
         let catalog = Catalog::connect(database_url, CONNECTIONS, CONNECT_WITHIN).await?;
@@ -64,6 +66,7 @@ impl Parts {
             blobs: blobs::connect(&BlobLocation::Directory(blob_dir(options))).await?,
             fetcher: Fetcher::new(AllowedAddresses::with_networks(options.allowed_networks.clone()))?,
             spool: Spool::open(options.data_dir.join("spool")).await?,
+            secrets: Arc::new(secrets),
             clock: clock.clone(),
             metrics: WorkerMetrics::register(&mut registry),
         };

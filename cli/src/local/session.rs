@@ -14,6 +14,7 @@ use worker::Setback;
 use super::objects::{Applied, Objects};
 use super::parts::{Parts, blob_dir};
 use super::runs::{self, Happening};
+use super::secrets::ManifestSecrets;
 use super::{Goal, LocalError, LocalOptions, Outcome};
 use crate::manifests::{ManifestWatcher, Manifests, ManifestsError, Problem};
 use crate::output::{Notice, Printer, RunRow, RunWait, Started, SubscriptionName, Summary};
@@ -29,6 +30,7 @@ pub(super) struct Session<'a> {
     printer: Printer,
     watcher: ManifestWatcher,
     objects: Objects,
+    secrets: ManifestSecrets,
     runs: broadcast::Receiver<RunEvent>,
     setbacks: broadcast::Receiver<Setback>,
     /// Of the last reading of the manifests.
@@ -47,6 +49,7 @@ impl<'a> Session<'a> {
     pub(super) async fn start(
         options: &'a LocalOptions,
         psql_command: Option<String>,
+        secrets: ManifestSecrets,
         parts: &Parts,
         printer: &Printer,
     ) -> Result<Self, LocalError> {
@@ -69,6 +72,7 @@ impl<'a> Session<'a> {
             // Before the first reading, so that no change falls between.
             watcher: ManifestWatcher::start(&options.manifests)?,
             objects,
+            secrets,
             runs: engine.listen(),
             setbacks: parts.setbacks(),
             applied: Vec::new(),
@@ -237,6 +241,7 @@ impl<'a> Session<'a> {
     async fn sync(&mut self) -> Result<(), LocalError> {
         loop {
             let manifests = read(&self.options.manifests).await;
+            self.secrets.update(&manifests);
             match self.objects.sync(&manifests).await {
                 Ok(applied) => {
                     self.applied = applied;

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_saphyr::{Spanned, UserMessageFormatter};
 
+use super::secret::SECRET;
+
 /// Something wrong, at a line of the file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LocatedMessage {
@@ -60,8 +62,22 @@ impl Document {
 
     /// The document as a tree; `None` if there is nothing but comments.
     pub(super) fn parse(&self) -> Result<Option<Node>, LocatedMessage> {
-        let root: Option<Node> = self.read()?;
+        let root: Option<Node> = self.read().map_err(|located| self.without_values(located))?;
         Ok(root.filter(|root| !matches!(root.content, Content::Scalar(Value::Null))))
+    }
+
+    /// What the parser says may quote what it stumbles over, which nobody may see of a Secret.
+    fn without_values(&self, located: LocatedMessage) -> LocatedMessage {
+        let words: Vec<&str> = self
+            .text
+            .split(|letter: char| !letter.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .collect();
+        if !words.windows(2).any(|pair| pair == ["kind", SECRET]) {
+            return located;
+        }
+        let message = "this Secret cannot be read; what stands here is not shown, since it may be a secret";
+        LocatedMessage { message: message.to_owned(), ..located }
     }
 
     /// The document as a type of its own.

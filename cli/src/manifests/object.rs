@@ -1,4 +1,4 @@
-//! A document as an object of one of the two kinds, or all that is wrong with it.
+//! A document as an object of one of the kinds, or all that is wrong with it.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,15 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use worker::secrets::SecretValues;
+
 use super::document::{Document, LocatedMessage, Node};
+use super::secret::{self, SECRET};
 
 pub(super) enum Object {
     Source(Box<Source>),
     Subscription(Box<Subscription>),
+    Secret(SecretValues),
 }
 
 /// The fields of `metadata` that a manifest may have; the last lines are those that an object saved from a cluster has.
@@ -42,8 +46,16 @@ pub(super) fn read(document: &Document, root: &Node) -> Result<Object, BTreeSet<
     // A tree of YAML values is always a JSON value.
     let manifest = serde_json::to_value(root).unwrap_or_default();
     let mut violations = check_metadata(&manifest);
-    violations.extend(crds::check_schema(&manifest));
-    let object = match root.find("kind").and_then(Node::as_str) {
+    let kind = root.find("kind").and_then(Node::as_str);
+    if kind != Some(SECRET) {
+        violations.extend(crds::check_schema(&manifest));
+    }
+    let object = match kind {
+        Some(SECRET) => {
+            let (values, problems) = secret::read(&manifest);
+            violations.extend(problems);
+            Ok(Object::Secret(values))
+        }
         Some("Source") => document.read().map(|source: Source| {
             violations.extend(crds::validate_source(&source).err().unwrap_or_default());
             // What a cluster said of it says nothing here.

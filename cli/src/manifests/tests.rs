@@ -281,3 +281,93 @@ fn the_example_is_valid() {
     let annotations = subscription.metadata.annotations.as_ref().unwrap();
     assert_eq!(annotations[crds::REQUESTED_AT_ANNOTATION], "first-run");
 }
+
+const SECRET: &str = "apiVersion: v1
+kind: Secret
+metadata:
+  name: portal
+data:
+  key: aGlkZGVu
+stringData:
+  token: hidden
+";
+
+#[test]
+fn secrets_that_a_source_names_are_held_and_no_others() {
+    let naming = |namespace: &str| {
+        let header = "{name: A, valueFrom: {secretKeyRef: {name: portal, key: token}}}";
+        SOURCE
+            .replace("  name: court\n", &format!("  name: court\n  namespace: {namespace}\n"))
+            .replace("  kind: html\n", &format!("  kind: html\n  fetch: {{headers: [{header}]}}\n"))
+    };
+    let elsewhere = SECRET.replace("name: portal", "name: portal\n  namespace: laws");
+    let others = SECRET.replace("name: portal", "name: other");
+    for (source, found) in [
+        (naming("default"), vec!["default/portal"]),
+        (naming("laws"), vec!["laws/portal"]),
+        (naming("courts"), vec![]),
+        (SOURCE.to_owned(), vec![]),
+    ] {
+        let manifests =
+            read(&[("a.yaml", SECRET), ("b.yaml", &elsewhere), ("c.yaml", &others), ("d.yaml", &source)]);
+        assert_eq!(manifests.problems, []);
+        let names: Vec<String> = manifests.secrets.keys().map(ToString::to_string).collect();
+        assert_eq!(names, found, "{source}");
+        for (secret, values) in &manifests.secrets {
+            for key in ["key", "token"] {
+                assert_eq!(values.get(secret, key).unwrap(), "hidden");
+            }
+        }
+        assert!(!format!("{manifests:?}").contains("hidden"), "{manifests:?}");
+    }
+}
+
+#[test]
+fn plain_text_of_a_secret_wins_and_encoded_lines_may_be_broken() {
+    let both =
+        SECRET.replace("  token: hidden\n", "  key: plain\n").replace("aGlkZGVu", "|\n    aGlk\n    ZGVu");
+    let (values, violations) =
+        secret::read(&serde_json::to_value(document::split(&both)[0].parse().unwrap().unwrap()).unwrap());
+    assert!(violations.is_empty(), "{violations:?}");
+    let name = SecretName { namespace: "default".to_owned(), name: "portal".to_owned() };
+    assert_eq!(values.get(&name, "key").unwrap(), "plain");
+    let encoded = both.replace("  key: plain\n", "  other: plain\n");
+    let root = document::split(&encoded)[0].parse().unwrap().unwrap();
+    let (values, _) = secret::read(&serde_json::to_value(root).unwrap());
+    assert_eq!(values.get(&name, "key").unwrap(), "hidden");
+}
+
+#[test]
+fn what_is_wrong_with_a_secret_is_told_without_its_values() {
+    let with = |from: &str, to: &str| {
+        assert!(SECRET.contains(from));
+        SECRET.replace(from, to)
+    };
+    let cases: Vec<(String, Vec<&str>)> = vec![
+        (with("apiVersion: v1", "apiVersion: v2"), vec!["f.yaml:1: apiVersion must be v1"]),
+        (with("apiVersion: v1\n", ""), vec!["f.yaml:1: apiVersion must be v1"]),
+        (with("aGlkZGVu", "hidden!"), vec!["f.yaml:6: data.key must be base64"]),
+        (with("aGlkZGVu", "hidden"), vec!["f.yaml:6: data.key must be base64"]),
+        (with("token: hidden", "token: 4711"), vec!["f.yaml:8: stringData.token must be of type string"]),
+        (with("token: hidden", "token: [hidden]"), vec!["f.yaml:8: stringData.token must be of type string"]),
+        (with("token: hidden", "a/b: hidden"), vec!["f.yaml:8: stringData.a/b must be letters"]),
+        (
+            with("stringData:\n  token: hidden", "stringData: hidden"),
+            vec!["f.yaml:7: stringData must be a map"],
+        ),
+        (with("stringData", "stringdata"), vec!["f.yaml:7: stringdata is not a field of a Secret"]),
+        (with("name: portal", "name: Portal"), vec!["f.yaml:4: metadata.name must be lower-case"]),
+        // What only the parser sees: it would quote them.
+        (with("token: hidden", "token: *hidden"), vec!["f.yaml:8: this Secret cannot be read"]),
+        (with("token: hidden", "token: 47114711471147114711471147114711471147114711"), vec!["f.yaml:8: "]),
+        (with("token: hidden", "token: 'hidden"), vec!["f.yaml:"]),
+    ];
+    for (text, expected) in cases {
+        assert_problems(&[("f.yaml", &text)], &expected);
+        let manifests = read(&[("f.yaml", &text)]);
+        let told = format!("{manifests:?}");
+        assert!(!told.contains("hidden") && !told.contains("4711"), "{told}");
+    }
+    let twice = format!("{SECRET}---\n{SECRET}");
+    assert_problems(&[("f.yaml", &twice)], &["f.yaml:13: Secret default/portal is declared already"]);
+}

@@ -9,8 +9,8 @@ use super::{Violation, Violations, checks, schema};
 use crate::{
     Fetch, Follow, Header, RobotsMode, SecretKeyReference, Source, SourceKind,
     source::{
-        BASE_URL, CADENCE, MIN_INTERVAL, ONE_HEADER_VALUE, RESERVED_HEADER, RESERVED_HEADERS, TIMEOUT,
-        UNIQUE_HEADERS, URL_CREDENTIALS,
+        BASE_URL, CADENCE, MIN_INTERVAL, ONE_HEADER_VALUE, RESERVED_HEADER, RESERVED_HEADERS,
+        RESERVED_PREFIX, TIMEOUT, UNIQUE_HEADERS, URL_CREDENTIALS,
     },
 };
 
@@ -145,7 +145,7 @@ fn fetch(fetch: &Fetch, violations: &mut Violations) -> Option<ValidatedFetch> {
 }
 
 fn validated_header(header: &Header, path: &str, violations: &mut Violations) -> Option<ValidatedHeader> {
-    if RESERVED_HEADERS.contains(&header.name.to_ascii_lowercase().as_str()) {
+    if is_reserved(&header.name) {
         violations.add(format!("{path}.name"), RESERVED_HEADER);
     }
     let value = match (&header.value, &header.value_from) {
@@ -157,6 +157,11 @@ fn validated_header(header: &Header, path: &str, violations: &mut Violations) ->
         }
     };
     Some(ValidatedHeader { name: header.name.clone(), value })
+}
+
+fn is_reserved(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    RESERVED_HEADERS.contains(&name.as_str()) || name.starts_with(RESERVED_PREFIX)
 }
 
 fn follow(follow: &Follow, violations: &mut Violations) -> Option<ValidatedFollow> {
@@ -174,4 +179,32 @@ fn follow(follow: &Follow, violations: &mut Violations) -> Option<ValidatedFollo
         // The schema has refused what is not positive.
         limit: u32::try_from(follow.limit).ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use kube::CustomResourceExt;
+
+    use super::*;
+
+    #[test]
+    fn headers_that_are_not_a_sources_to_set_are_refused_here_and_by_the_definition() {
+        let definition = serde_json::to_string(&Source::crd()).unwrap();
+        let named = RESERVED_HEADERS.map(|name| format!("'{name}'")).join(", ");
+        let rule = format!(
+            "!(self.lowerAscii() in [{named}]) && !self.lowerAscii().startsWith('{RESERVED_PREFIX}')"
+        );
+        assert!(definition.contains(&rule), "{rule} is no rule of the definition");
+        for name in RESERVED_HEADERS.into_iter().chain(["proxy-authorization", "proxy-connection"]) {
+            let mut letters = name.to_owned();
+            letters[..1].make_ascii_uppercase();
+            for spelling in [name.to_owned(), name.to_ascii_uppercase(), letters] {
+                assert!(is_reserved(&spelling), "{spelling}");
+            }
+        }
+        for name in ["Authorization", "Cookie", "Accept", "X-Api-Key", "X-Proxy-Token", "Accept-Encoding"] {
+            assert!(!is_reserved(name), "{name}");
+        }
+    }
 }

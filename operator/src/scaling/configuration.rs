@@ -29,7 +29,7 @@ pub struct Workers {
     /// Secrets for the image's registry.
     #[serde(default)]
     pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// Whose pods the workers are. They get no token of it.
+    /// Whose pods the workers are of the roles that name none.
     #[serde(default)]
     pub service_account_name: Option<String>,
     /// Environment of every role.
@@ -94,6 +94,12 @@ pub struct RoleWorkers {
     /// Environment; it wins over that of the whole file.
     #[serde(default)]
     pub env: Vec<EnvVar>,
+    /// Whose pods the role's are; that of the whole file without it.
+    #[serde(default)]
+    pub service_account_name: Option<String>,
+    /// Whether they get its token, with which the crawl role reads Secrets.
+    #[serde(default)]
+    pub automount_service_account_token: bool,
 }
 
 /// A role as a key of the file.

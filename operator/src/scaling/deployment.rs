@@ -170,9 +170,12 @@ fn pod(workers: &Workers, role: Role, settings: &RoleWorkers, place: &Place) -> 
         containers: vec![container(workers, role, settings, place)],
         volumes: Some(volumes),
         image_pull_secrets: unless_empty(workers.image_pull_secrets.clone()),
-        service_account_name: workers.service_account_name.clone(),
-        // Workers ask nothing of the API server.
-        automount_service_account_token: Some(false),
+        service_account_name: settings
+            .service_account_name
+            .clone()
+            .or_else(|| workers.service_account_name.clone()),
+        // Only a role that reads Secrets asks anything of the API server.
+        automount_service_account_token: Some(settings.automount_service_account_token),
         enable_service_links: Some(false),
         node_selector: unless_empty(workers.node_selector.clone()),
         tolerations: unless_empty(workers.tolerations.clone()),

@@ -117,8 +117,15 @@ mod tests {
 
     use super::*;
 
-    const SETTINGS: RoleWorkers =
-        RoleWorkers { min: 0, max: 4, target_lag: 100, resources: None, env: Vec::new() };
+    const SETTINGS: RoleWorkers = RoleWorkers {
+        min: 0,
+        max: 4,
+        target_lag: 100,
+        resources: None,
+        env: Vec::new(),
+        service_account_name: None,
+        automount_service_account_token: false,
+    };
 
     fn lag(events: u64) -> Reading {
         Reading::Lag { events, partitions: 6 }

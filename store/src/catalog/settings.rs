@@ -1,5 +1,7 @@
 //! What the operator takes out of a valid spec and leaves in the catalog for the beat and the workers.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -58,8 +60,9 @@ pub struct HeaderSetting {
     pub value: HeaderSource,
 }
 
-/// Where a header's value comes from. The catalog never holds a secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a header's value comes from. The catalog never holds a secret. `Debug` shows no value: one may be a credential
+/// all the same.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeaderSource {
     /// The value itself.
@@ -71,6 +74,17 @@ pub enum HeaderSource {
         /// The key in it.
         key: String,
     },
+}
+
+impl fmt::Debug for HeaderSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(_) => formatter.write_str("Plain(..)"),
+            Self::Secret { name, key } => {
+                formatter.debug_struct("Secret").field("name", name).field("key", key).finish()
+            }
+        }
+    }
 }
 
 /// What to do when a run is due while another of the subscription is active.

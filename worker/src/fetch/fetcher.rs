@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION,
+    RETRY_AFTER, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
@@ -64,7 +64,7 @@ impl Fetcher {
 
     /// Gets a document, following redirects, and streams its body into `spool`.
     ///
-    /// Redirects are followed here and not by the client: each URL is judged first, secrets are kept from other origins,
+    /// Redirects are followed here and not by the client: each URL is judged first, headers are kept from other origins,
     /// and validators from other URLs.
     pub async fn get(
         &self,
@@ -166,10 +166,9 @@ fn resource(url: &Url) -> Url {
 
 /// All headers of a request for `url`.
 fn headers(request: &FetchRequest, url: &Url, conditional: HeaderMap) -> HeaderMap {
-    let same_origin = url.origin() == request.url.origin();
     let mut headers = HeaderMap::new();
-    for (name, value) in &request.headers {
-        if same_origin || !is_for_origin_only(name, value) {
+    if url.origin() == request.url.origin() {
+        for (name, value) in &request.headers {
             headers.append(name, value.clone());
         }
     }
@@ -181,10 +180,6 @@ fn headers(request: &FetchRequest, url: &Url, conditional: HeaderMap) -> HeaderM
     }
     headers.extend(conditional);
     headers
-}
-
-fn is_for_origin_only(name: &HeaderName, value: &HeaderValue) -> bool {
-    value.is_sensitive() || [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HOST].contains(name)
 }
 
 /// The headers that make a request for `url` conditional; none unless the validators are that URL's. A stored value that

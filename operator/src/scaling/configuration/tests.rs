@@ -107,6 +107,11 @@ fn a_value_that_cannot_be_names_its_field_and_what_to_do() {
         (with_crawl("{ min: 0, max: 1001, targetLag: 1 }"), "roles.crawl.max", "1000"),
         (with_crawl("{ min: 0, max: 1, targetLag: 0 }"), "roles.crawl.targetLag", "endless"),
         (
+            with_crawl("{ min: 0, max: 1, targetLag: 1, automountServiceAccountToken: true }"),
+            "roles.crawl.serviceAccountName",
+            "whose token",
+        ),
+        (
             with_crawl("{ min: 0, max: 1, targetLag: 1, env: [{ name: TIPSTAFF_ROLES, value: all }] }"),
             "roles.crawl.env[0].name",
             "operator sets",

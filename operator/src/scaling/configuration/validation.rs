@@ -116,7 +116,7 @@ impl Found {
 
     fn of_role(&mut self, role: Role, settings: &RoleWorkers) {
         let field = |name: &str| format!("roles.{role}.{name}");
-        let RoleWorkers { min, max, target_lag, resources, env } = settings;
+        let RoleWorkers { min, max, target_lag, resources, env, .. } = settings;
         if role.topics().is_empty() {
             let with_jobs: Vec<_> =
                 Role::ALL.iter().filter(|role| !role.topics().is_empty()).map(|role| role.name()).collect();
@@ -141,6 +141,12 @@ impl Found {
             self.add(
                 field("targetLag"),
                 "0 would ask for endless replicas; write how many events one replica may be behind",
+            );
+        }
+        if settings.automount_service_account_token && settings.service_account_name.is_none() {
+            self.add(
+                field("serviceAccountName"),
+                "name the account whose token the pods get: others share the one of the whole file",
             );
         }
         self.of_environment(&field("env"), env);

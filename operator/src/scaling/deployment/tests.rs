@@ -21,6 +21,7 @@ roles:
   schedule: { min: 0, max: 2, targetLag: 500 }
   crawl:
     { min: 1, max: 4, targetLag: 100, resources: { limits: { memory: 1Gi } },
+      serviceAccountName: court-crawl, automountServiceAccountToken: true,
       env: [{ name: RUST_LOG, value: debug }, { name: TIPSTAFF_CONCURRENCY, value: '64' }] }
 ";
 
@@ -95,7 +96,8 @@ fn a_pod_is_restricted_spread_and_drained() {
     assert_eq!(
         pod,
         json!({
-            "automountServiceAccountToken": false,
+            "serviceAccountName": "court-crawl",
+            "automountServiceAccountToken": true,
             "enableServiceLinks": false,
             "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
             // Longer than the drain.
@@ -109,6 +111,18 @@ fn a_pod_is_restricted_spread_and_drained() {
             ],
         })
     );
+}
+
+#[test]
+fn a_role_without_an_account_of_its_own_gets_no_token() {
+    for (file, account) in [("", json!(null)), ("serviceAccountName: court\n", json!("court"))] {
+        let workers = Workers::parse(&format!("{WORKERS}{file}")).unwrap();
+        let settings = workers.role(Role::Schedule).unwrap();
+        let made = deployment(&workers, Role::Schedule, settings, &place(), 1, "");
+        let pod = serde_json::to_value(made).unwrap()["spec"]["template"]["spec"].clone();
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        assert_eq!(pod["serviceAccountName"], account);
+    }
 }
 
 #[test]
