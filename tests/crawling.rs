@@ -97,7 +97,10 @@ async fn robots_txt_is_obeyed_asked_for_once_and_waited_for() {
     origin.set_robots(503, "");
     tipstaff.request("open-0", "request-1").await;
     eventually("an event that waits for the robots.txt", Duration::from_secs(60), async || {
-        match tipstaff.count("select count(*) from outbox where available_at > now() + interval '5 seconds'").await {
+        match tipstaff
+            .count("select count(*) from outbox where available_at > now() + interval '5 seconds'")
+            .await
+        {
             0 => Err("none"),
             _ => Ok(()),
         }
