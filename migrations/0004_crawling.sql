@@ -7,6 +7,8 @@ alter table artifacts
     add column sniffed_type    text,
     -- Page, Feed or Sitemap: what list of documents the first bytes of the body speak for.
     add column sniffed_list    text,
+    -- Of a text: the encoding that its byte order mark, its server or its own words name, or a guess.
+    add column charset         text,
     add column etag            text,
     add column last_modified   text,
     add column requested_at    timestamptz,

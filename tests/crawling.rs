@@ -176,7 +176,7 @@ async fn a_page_that_has_not_changed_is_not_sent_again_and_leaves_evidence_that_
 
     let rows = sqlx::query(
         "select status, fetch_hash, blob_uri, revisit_of is not null as is_revisit, request_headers::text as sent,
-             requested_at <= fetched_at and fetched_at <= finished_at as is_ordered, sniffed_type
+             requested_at <= fetched_at and fetched_at <= finished_at as is_ordered, sniffed_type, charset
          from artifacts order by id",
     )
     .fetch_all(&tipstaff.pool)
@@ -187,6 +187,7 @@ async fn a_page_that_has_not_changed_is_not_sent_again_and_leaves_evidence_that_
     for row in &rows {
         assert!(row.get::<bool, _>("is_ordered"));
         assert_eq!(row.get::<String, _>("sniffed_type"), "text/html");
+        assert_eq!(row.get::<String, _>("charset"), "UTF-8");
         let sent: String = row.get("sent");
         assert!(sent.contains("user-agent"), "{sent}");
     }

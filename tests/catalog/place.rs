@@ -237,6 +237,7 @@ pub(crate) fn fetched(digit: char) -> NewArtifact {
         content_type: Some("text/html".to_owned()),
         sniffed_type: Some("text/html".to_owned()),
         sniffed_list: Some("Page".to_owned()),
+        charset: Some("UTF-8".to_owned()),
         etag: Some("\"1\"".to_owned()),
         last_modified: None,
         byte_size: 4_200,

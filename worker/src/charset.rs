@@ -7,6 +7,8 @@
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFINED};
 
+use crate::sniff;
+
 /// How far into a document its own word about its encoding is looked for, in bytes (HTML standard, 13.2.3.2).
 const PRESCAN_BYTES: usize = 1024;
 
@@ -29,6 +31,20 @@ pub fn decode(bytes: &[u8], declared_content_type: Option<&str>) -> Decoded {
     };
     let (text, had_errors) = encoding.decode_without_bom_handling(bytes.get(mark..).unwrap_or_default());
     Decoded { text: text.into_owned(), charset: encoding.name(), had_errors }
+}
+
+/// The encoding that [`decode`] would take a document for, by its first bytes; none where these are no text.
+pub fn of(head: &[u8], declared_content_type: Option<&str>) -> Option<&'static str> {
+    let sniffed = sniff::content_type(head);
+    if !sniffed.starts_with("text/") && !matches!(sniffed, "application/json" | "application/xml") {
+        return None;
+    }
+    // The last character may have been cut.
+    let whole = match std::str::from_utf8(head) {
+        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
+        _ => head.len(),
+    };
+    Some(decode(head.get(..whole).unwrap_or(head), declared_content_type).charset)
 }
 
 fn without_mark(bytes: &[u8], declared_content_type: Option<&str>) -> &'static Encoding {
@@ -230,6 +246,18 @@ mod tests {
 
     fn utf_16be(text: &str) -> Vec<u8> {
         text.encode_utf16().flat_map(u16::to_be_bytes).collect()
+    }
+
+    #[test]
+    fn the_first_bytes_of_a_text_tell_its_encoding_even_where_they_end_within_a_character() {
+        assert_eq!(of(b"<p>ein St\xc3\xbcck \xc3", None), Some("UTF-8"));
+        let declared = Some("text/html; charset=ISO-8859-1");
+        assert_eq!(of(b"<p>caf\xe9 au lait", declared), Some("windows-1252"));
+        assert_eq!(of(b"<meta charset=shift_jis><p>x", Some("text/html")), Some("Shift_JIS"));
+        assert_eq!(of(b"\xff\xfe<\0p\0>\0", None), Some("UTF-16LE"));
+        assert_eq!(of(b"{}", Some("application/json")), Some("UTF-8"));
+        assert_eq!(of(b"%PDF-1.7", Some("text/html")), None);
+        assert_eq!(of(b"", None), None);
     }
 
     #[test]

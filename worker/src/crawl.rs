@@ -19,7 +19,7 @@ use store::{
 use url::Url;
 
 use crate::{
-    Tools,
+    Tools, charset,
     fetch::{Exchange, FetchError, FetchRequest, Fetched, NOT_KEPT, Redirect, Validators},
     links::{ListKind, list_kind, sniffed_list},
     secrets::SecretReader,
@@ -305,6 +305,7 @@ fn new_artifact(
         sniffed_type: Some(sniff::content_type(&body.head).to_owned()),
         sniffed_list: sniffed_list(&body.head, exchange.content_type.as_deref())
             .map(|kind| kind.name().to_owned()),
+        charset: charset::of(&body.head, exchange.content_type.as_deref()).map(str::to_owned),
         // A body of more than 2^63 bytes was refused while it came.
         byte_size: i64::try_from(body.byte_size).unwrap_or(i64::MAX),
         content_type: exchange.content_type,
@@ -331,6 +332,7 @@ fn revisit(exchange: Exchange, robots: &'static str, latest: &LatestArtifact) ->
         last_modified: header(&exchange, "last-modified").or_else(|| latest.last_modified.clone()),
         sniffed_type: latest.sniffed_type.clone(),
         sniffed_list: latest.sniffed_list.clone(),
+        charset: latest.charset.clone(),
         byte_size: latest.byte_size,
         content_type: latest.content_type.clone(),
         final_url: exchange.final_url.into(),

@@ -31,6 +31,8 @@ pub struct NewArtifact {
     pub sniffed_type: Option<String>,
     /// The list of documents that they speak for: Page, Feed or Sitemap.
     pub sniffed_list: Option<String>,
+    /// The encoding of a text, by its name in the Encoding Standard.
+    pub charset: Option<String>,
     /// The server's name for this state of the document (RFC 9110, section 8.8.3).
     pub etag: Option<String>,
     /// When the document last changed, in the server's words.
@@ -89,6 +91,8 @@ pub struct LatestArtifact {
     pub sniffed_type: Option<String>,
     /// The list of documents that they speak for.
     pub sniffed_list: Option<String>,
+    /// The encoding of a text.
+    pub charset: Option<String>,
     /// The length of the body in bytes.
     pub byte_size: i64,
     /// The server's name for this state of the document.
@@ -105,7 +109,7 @@ pub(super) const ARTIFACT_COLUMNS: &str = "a.id, a.source_url, a.fetch_hash, a.b
 
 /// Of `artifacts l`.
 pub(super) const LATEST_COLUMNS: &str = "l.id as latest_id, l.final_url, l.request_headers, l.fetch_hash, l.blob_uri, \
-     l.content_type, l.sniffed_type, l.sniffed_list, l.byte_size, l.etag, l.last_modified, l.requested_at";
+     l.content_type, l.sniffed_type, l.sniffed_list, l.charset, l.byte_size, l.etag, l.last_modified, l.requested_at";
 
 impl Catalog {
     /// Where the source's body of this hash is stored, if it is.
@@ -167,7 +171,7 @@ impl Catalog {
 
 /// What an artifact is made of.
 pub(super) const INSERTED_COLUMNS: &str = "source_id, run_id, source_url, final_url, redirects, request_headers, robots, \
-     fetch_hash, blob_uri, status, headers, content_type, sniffed_type, sniffed_list, etag, last_modified, byte_size, \
+     fetch_hash, blob_uri, status, headers, content_type, sniffed_type, sniffed_list, charset, etag, last_modified, byte_size, \
      remote_address, requested_at, fetched_at, finished_at, revisit_of";
 
 /// Selects [`INSERTED_COLUMNS`] from what has `source_id`, `run_id` and `url`, and from what [`bind`] binds, of which this
@@ -178,7 +182,7 @@ pub(super) fn inserted_from(first: usize) -> String {
 }
 
 /// How many parameters [`bind`] binds.
-const BOUND: usize = 19;
+const BOUND: usize = 20;
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
@@ -196,6 +200,7 @@ pub(super) fn bind<'q>(query: Query<'q>, new: &'q NewArtifact) -> Query<'q> {
         .bind(&new.content_type)
         .bind(&new.sniffed_type)
         .bind(&new.sniffed_list)
+        .bind(&new.charset)
         .bind(&new.etag)
         .bind(&new.last_modified)
         .bind(new.byte_size)
@@ -231,6 +236,7 @@ pub(super) fn latest(row: &PgRow) -> Result<Option<LatestArtifact>, sqlx::Error>
         content_type: row.try_get("content_type")?,
         sniffed_type: row.try_get("sniffed_type")?,
         sniffed_list: row.try_get("sniffed_list")?,
+        charset: row.try_get("charset")?,
         byte_size: row.try_get("byte_size")?,
         etag: row.try_get("etag")?,
         last_modified: row.try_get("last_modified")?,
