@@ -30,7 +30,7 @@ use sqlx::{
 
 pub use artifacts::{Artifact, LatestArtifact, NewArtifact};
 pub use documents::{CrawlWork, Evidence, FoundDocument, KnownDocument, StoredDocument};
-pub use health::{SourceFailing, SourceHealth, SourceNews};
+pub use health::{SourceFailing, SourceFigures, SourceHealth, SourceNews};
 pub use hosts::{Slot, SlotRequest};
 pub use lead::Lead;
 pub use objects::ObjectKey;

@@ -152,7 +152,7 @@ impl Catalog {
         };
         let finished = finish(&mut transaction, &run, run_id, url, artifact_id, now).await?;
         let Some((artifact, is_base)) = finished else { return Ok(StoredDocument::NotWaitedFor) };
-        health::answered(&mut transaction, run.source_id, is_base, artifact.changed, now).await?;
+        health::answered(&mut transaction, run.source_id, is_base, artifact.id).await?;
         add(&mut transaction, &run, run_id, found).await?;
         end_if_complete(&mut transaction, run_id, now).await?;
         transaction.commit().await.map_err(failed("commit a document"))?;
