@@ -186,3 +186,32 @@ async fn a_source_that_does_not_change_as_expected_says_so_when_its_time_is_over
     .await;
     tipstaff.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_fails_is_left_alone_for_a_while_and_is_asked_as_before_once_it_answers() {
+    let origin = Origin::start(corpus::CA11).await;
+    origin.set(404, "gone");
+    let tipstaff = Installation::new("alone").await;
+    let _operator = tipstaff.operator(&[]);
+    let _worker = tipstaff.worker(&[]);
+    tipstaff.apply(&manifests("court", &origin.url(), "").replace("0 0 29 2 *", "* * * * *")).await;
+    let shown = async |what: &str, field: &str, reason: &str| {
+        eventually(what, SOON + SOON, async || {
+            let status = tipstaff.object("tsub/court").await["status"].clone();
+            if status[field]["reason"] == reason { Ok(()) } else { Err(status) }
+        })
+        .await;
+    };
+    shown("a failed run", "lastRun", "HttpStatus").await;
+    // The next due time is less than a minute after it.
+    shown("a due time without a run", "lastSkip", "SourceFailing").await;
+    let requests = origin.requests();
+    let runs = tipstaff.runs("court").await.len();
+    assert_eq!(requests, runs, "nothing was asked for the due time that was skipped");
+
+    origin.set(200, corpus::CA11);
+    tipstaff.request("court", "now").await;
+    tipstaff.condition("tsrc/court", "Reachable", "True", Some("Answers")).await;
+    shown("a run that is due", "lastRun", "Unchanged").await;
+    tipstaff.remove().await;
+}
