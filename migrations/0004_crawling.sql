@@ -5,6 +5,8 @@ alter table artifacts
     add column request_headers jsonb not null default '[]',
     add column robots          text,
     add column sniffed_type    text,
+    -- Page, Feed or Sitemap: what list of documents the first bytes of the body speak for.
+    add column sniffed_list    text,
     add column etag            text,
     add column last_modified   text,
     add column requested_at    timestamptz,
@@ -19,12 +21,15 @@ alter table documents
     add column artifact_id     bigint references artifacts (id),
     -- The page, feed or sitemap that the source names; its failure is the source's.
     add column is_base         boolean not null default true,
+    -- Whether it may name further documents: the base, and the sitemaps of an index.
+    add column is_list         boolean not null default true,
     -- What a feed or sitemap says of the entry: the same again need not be fetched.
     add column marker          text;
 update documents d set subscription_id = r.subscription_id from runs r where r.id = d.run_id;
 update documents d set artifact_id = a.id from artifacts a where a.run_id = d.run_id and a.source_url = d.url;
 alter table documents alter column subscription_id set not null;
 create index documents_history on documents (subscription_id, url, artifact_id desc) where artifact_id is not null;
+create index documents_pending on documents (run_id) where phase = 'Pending';
 create index documents_artifacts on documents (subscription_id, artifact_id) where artifact_id is not null;
 -- Whose artifact it is, and whether it is a change for them, the documents tell now.
 drop index artifacts_history;

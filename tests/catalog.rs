@@ -12,6 +12,8 @@ mod health;
 mod hosts;
 #[path = "catalog/lead.rs"]
 mod lead;
+#[path = "catalog/lists.rs"]
+mod lists;
 #[path = "catalog/objects.rs"]
 mod objects;
 #[path = "catalog/outbox.rs"]

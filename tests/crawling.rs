@@ -2,48 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "crawling/lists.rs"]
+mod lists;
+#[path = "crawling/request.rs"]
+mod request;
+
 use std::{net::Ipv4Addr, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Row;
 use tests::{Installation, Origin, eventually};
 
-/// A schedule that is not due during a test: the test asks for its runs.
-const NEVER_NOW: &str = "0 0 29 2 *";
-
-/// A source, and subscriptions of it.
-fn manifests(source: &str, url: &str, more: &str, subscriptions: &[String]) -> String {
-    let mut all = format!(
-        "apiVersion: tipstaff.dev/v1alpha1\nkind: Source\nmetadata: {{ name: {source} }}\nspec: {{ baseURL: '{url}', {more} }}\n"
-    );
-    for name in subscriptions {
-        all += &format!(
-            "---\napiVersion: tipstaff.dev/v1alpha1\nkind: Subscription\nmetadata: {{ name: {name} }}\n\
-             spec: {{ sourceRef: {{ name: {source} }}, schedule: '{NEVER_NOW}' }}\n"
-        );
-    }
-    all
-}
-
-fn names(prefix: &str, count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("{prefix}-{number}")).collect()
-}
-
-async fn ready(tipstaff: &Installation, subscriptions: &[String]) {
-    for name in subscriptions {
-        tipstaff.condition(&format!("tsub/{name}"), "Ready", "True", Some("Scheduled")).await;
-    }
-}
-
-/// Asks for a run of one subscription and waits for its end.
-async fn run(tipstaff: &Installation, subscription: &str, number: usize) -> tests::Run {
-    tipstaff.request(subscription, &format!("request-{number}")).await;
-    tipstaff.ended_runs(subscription, number).await.remove(number - 1)
-}
-
-fn reason(run: &tests::Run) -> (&str, Option<&str>) {
-    (&run.phase, run.reason.as_deref())
-}
+use request::{manifests, names, ready, reason, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_together_keep_the_interval_of_a_host_and_keep_no_other_host_waiting() {
@@ -52,7 +22,7 @@ async fn workers_together_keep_the_interval_of_a_host_and_keep_no_other_host_wai
     let tipstaff = Installation::new("polite").await;
     let allowed = ("TIPSTAFF_ALLOW_CIDRS", "127.0.0.0/8".to_owned());
     let _operator = tipstaff.operator(&[]);
-    let _workers = [tipstaff.worker(&[allowed.clone()]), tipstaff.worker(&[allowed])];
+    let _workers = [tipstaff.worker(std::slice::from_ref(&allowed)), tipstaff.worker(&[allowed])];
     // Many pages of one host.
     let many = names("page", 6);
     for name in &many {

@@ -1,4 +1,5 @@
 //! The benchmarks.
 
 pub(crate) mod beat;
+pub(crate) mod crawl;
 pub(crate) mod operator;

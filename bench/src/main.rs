@@ -4,7 +4,10 @@
 //! A benchmark is a module of [`benchmarks`] with its arguments and a function that returns a [`report::Report`].
 
 mod benchmarks;
+mod catalog;
+mod parts;
 mod report;
+mod statements;
 mod statistics;
 mod system;
 
@@ -13,7 +16,7 @@ use std::{
     process::ExitCode,
 };
 
-use benchmarks::{beat, operator};
+use benchmarks::{beat, crawl, operator};
 use clap::{Parser, Subcommand};
 use events::{BoxError, error_chain};
 
@@ -31,6 +34,8 @@ struct Arguments {
 enum Benchmark {
     /// The operator on a real API server, PostgreSQL and Kafka: first sync, rest, and runs that are due at once
     Operator(operator::Arguments),
+    /// The crawl role on a real Kafka, PostgreSQL and MinIO: documents that are new, and such that are as they were
+    Crawl(crawl::Arguments),
     /// The beat's plan alone, in memory: what a subscription takes, and what a due time costs
     Beat(beat::Arguments),
 }
@@ -55,6 +60,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<bool, BoxError> {
     let report = match &arguments.benchmark {
         Benchmark::Operator(arguments) => operator::run(arguments).await?,
+        Benchmark::Crawl(arguments) => crawl::run(arguments).await?,
         Benchmark::Beat(arguments) => beat::run(arguments)?,
     };
     write!(io::stdout(), "{report}")?;

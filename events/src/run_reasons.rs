@@ -88,6 +88,14 @@ pub const SPOOL_FAILED: &str = "SpoolFailed";
 pub const ROBOTS_DISALLOWED: &str = "RobotsDisallowed";
 /// The site's robots.txt cannot be read, so that nothing is fetched from it yet.
 pub const ROBOTS_UNREACHABLE: &str = "RobotsUnreachable";
+/// `follow.links` matches nothing on the page.
+pub const FOLLOW_MATCHED_NOTHING: &str = "FollowMatchedNothing";
+/// The page, feed or sitemap cannot be read as one.
+pub const UNREADABLE_LIST: &str = "UnreadableList";
+/// The page's elements are nested too deep.
+pub const TOO_DEEP: &str = "TooDeep";
+/// The object store did not give the bytes of a list back.
+pub const BLOB_UNREADABLE: &str = "BlobUnreadable";
 /// Nothing failed: the document is to be fetched later.
 pub const NOT_YET: &str = "NotYet";
 

@@ -2,7 +2,7 @@
 //!
 //! A body first goes into a [`Spool`], which computes its SHA-256 while it arrives; a [`SpooledBody`] is then put into
 //! [`Blobs`] under a [`BlobKey`] made of its source, its day and its hash. A blob never changes once it is there:
-//! putting the same body again is free, and a crash at any moment leaves either no blob or a whole one.
+//! putting the same body again changes nothing, and a crash at any moment leaves either no blob or a whole one.
 
 mod credentials;
 mod directory;
@@ -37,7 +37,7 @@ pub type BlobReader = Pin<Box<dyn AsyncRead + Send>>;
 pub trait Blobs: fmt::Debug + Send + Sync {
     /// Stores `body` under `key` and says where it is. Returns once the blob is durable.
     ///
-    /// Nothing is uploaded when a blob of that key and size is already there: the key holds the hash of its bytes.
+    /// A large body is not uploaded when a blob of that key and size is already there: the key holds the hash of its bytes.
     async fn put(&self, key: &BlobKey, body: &SpooledBody) -> Result<BlobUri, BlobError>;
 
     /// Opens the blob at `uri`; [`BlobError::NotFound`] when there is none.

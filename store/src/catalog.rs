@@ -29,9 +29,11 @@ use sqlx::{
 };
 
 pub use artifacts::{Artifact, LatestArtifact, NewArtifact};
-pub use documents::{CrawlWork, Evidence, FoundDocument, KnownDocument, StoredDocument};
+pub use documents::{
+    CrawlWork, Evidence, Findings, FoundCount, FoundDocument, KnownDocument, StoredDocument,
+};
 pub use health::{SourceFailing, SourceFigures, SourceHealth, SourceNews};
-pub use hosts::{Slot, SlotRequest};
+pub use hosts::{KeptSlots, Slot, SlotRequest};
 pub use lead::Lead;
 pub use objects::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};

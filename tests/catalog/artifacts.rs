@@ -1,4 +1,4 @@
-use store::catalog::{Artifact, Catalog, Evidence, NewArtifact, RunPhase, StoredDocument};
+use store::catalog::{Artifact, Catalog, Evidence, Findings, NewArtifact, RunPhase, StoredDocument};
 use uuid::Uuid;
 
 use crate::place::{OTHER_URL, Place, URL, fetched, minute};
@@ -178,7 +178,10 @@ async fn an_artifact_that_cannot_be_stored_leaves_its_document_waiting() {
     let subscription = place.subscription("opinions").await;
     let run = place.begun_run(&subscription, minute(1), &[URL]).await;
     let no_hash = NewArtifact { fetch_hash: "XYZ".to_owned(), ..fetched('a') };
-    let stored = place.catalog.store_document(run, URL, Evidence::New(&no_hash), &[], minute(2)).await;
+    let stored = place
+        .catalog
+        .store_document(run, URL, Evidence::New(&no_hash), &Findings::default(), minute(2))
+        .await;
     stored.unwrap_err();
     assert!(place.catalog.crawl_work(run, URL).await.unwrap().unwrap().is_pending);
     store(&place.catalog, run, URL, 'a').await;
@@ -227,7 +230,11 @@ async fn a_body_is_found_again_by_its_source_and_hash() {
 
 async fn store(catalog: &Catalog, run: Uuid, url: &str, digit: char) -> Artifact {
     let evidence = fetched(digit);
-    match catalog.store_document(run, url, Evidence::New(&evidence), &[], minute(2)).await.unwrap() {
+    match catalog
+        .store_document(run, url, Evidence::New(&evidence), &Findings::default(), minute(2))
+        .await
+        .unwrap()
+    {
         StoredDocument::Stored(artifact) => artifact,
         StoredDocument::NotWaitedFor => panic!("the run has ended"),
     }

@@ -1,4 +1,4 @@
-use store::catalog::{Evidence, RunPhase, Trigger, WhenActive};
+use store::catalog::{Evidence, Findings, RunPhase, Trigger, WhenActive};
 
 use crate::place::{OTHER_URL, Place, URL, due, fetched, minute, request};
 
@@ -29,7 +29,11 @@ async fn a_backfill_goes_over_all_that_was_stored_before_it_page_by_page() {
     let later = place.begun_run(&subscription, minute(6), &[URL]).await;
     let mut new = fetched('c');
     new.fetched_at = minute(6);
-    place.catalog.store_document(later, URL, Evidence::New(&new), &[], minute(6)).await.unwrap();
+    place
+        .catalog
+        .store_document(later, URL, Evidence::New(&new), &Findings::default(), minute(6))
+        .await
+        .unwrap();
 
     let (mut last, mut seen) = (0, Vec::new());
     loop {

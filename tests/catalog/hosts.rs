@@ -1,5 +1,5 @@
 use jiff::{SignedDuration, Timestamp};
-use store::catalog::{Catalog, RobotsOutcome, RobotsRecord, Slot, SlotRequest};
+use store::catalog::{Catalog, KeptSlots, RobotsOutcome, RobotsRecord, Slot, SlotRequest};
 
 use crate::place::{NOON, Place};
 
@@ -66,11 +66,17 @@ async fn slots_kept_for_many_are_nobody_else_s() {
     let place = Place::new().await;
     let catalog = &place.catalog;
     claim(catalog, HOST, false, 0).await;
-    let interval = SignedDuration::from_secs(1);
-    assert_eq!(catalog.keep_slots(HOST, 100, interval, after(300)).await.unwrap(), after(1_000));
-    assert_eq!(catalog.keep_slots(HOST, 1, interval, after(300)).await.unwrap(), after(101_000));
+    let keep = async |wanted: &[(&str, usize)], at| {
+        let interval = SignedDuration::from_secs(1);
+        let wanted: Vec<_> =
+            wanted.iter().map(|&(host, count)| KeptSlots { host, count, interval }).collect();
+        catalog.keep_slots(&wanted, after(at)).await.unwrap()
+    };
+    let first = keep(&[(HOST, 100), ("new.example", 5)], 300).await;
+    assert_eq!((first.len(), first[HOST], first["new.example"]), (2, after(1_000), after(300)));
+    assert_eq!(keep(&[(HOST, 1)], 300).await[HOST], after(101_000));
     assert_eq!(claim(catalog, HOST, false, 400).await, Slot::Promised(after(102_000)));
-    assert_eq!(catalog.keep_slots("new.example", 5, interval, after(0)).await.unwrap(), after(0));
+    assert_eq!(claim(catalog, "new.example", false, 400).await, Slot::Promised(after(5_300)));
 }
 
 /// The invariant of politeness, whoever claims: between two grants there is at least the interval, and no slot is lost.

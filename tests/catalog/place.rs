@@ -9,8 +9,8 @@ use sqlx::{
 };
 use stack::Stack;
 use store::catalog::{
-    Catalog, CatalogError, CatchUp, Concurrency, DueRun, Evidence, FiredRun, HeaderSetting, HeaderSource,
-    Lead, NewArtifact, ObjectKey, RequestedRun, RunReport, ScheduledSubscription, SourceRecord,
+    Catalog, CatalogError, CatchUp, Concurrency, DueRun, Evidence, Findings, FiredRun, HeaderSetting,
+    HeaderSource, Lead, NewArtifact, ObjectKey, RequestedRun, RunReport, ScheduledSubscription, SourceRecord,
     SourceSettings, StoredDocument, SubscriptionRecord, SubscriptionSettings, Trigger, WhenActive,
 };
 use uuid::Uuid;
@@ -126,7 +126,10 @@ impl Place {
     /// Stores a fetched body as a document of a run.
     pub(crate) async fn store(&self, run: Uuid, url: &str, digit: char, at: Timestamp) -> StoredDocument {
         let evidence = fetched(digit);
-        self.catalog.store_document(run, url, Evidence::New(&evidence), &[], at).await.unwrap()
+        self.catalog
+            .store_document(run, url, Evidence::New(&evidence), &Findings::default(), at)
+            .await
+            .unwrap()
     }
 
     /// The run, which must have ended.
@@ -233,6 +236,7 @@ pub(crate) fn fetched(digit: char) -> NewArtifact {
         headers: vec![("etag".to_owned(), "\"1\"".to_owned()), ("etag".to_owned(), "\"2\"".to_owned())],
         content_type: Some("text/html".to_owned()),
         sniffed_type: Some("text/html".to_owned()),
+        sniffed_list: Some("Page".to_owned()),
         etag: Some("\"1\"".to_owned()),
         last_modified: None,
         byte_size: 4_200,

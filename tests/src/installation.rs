@@ -82,6 +82,11 @@ impl Installation {
         installation
     }
 
+    /// Where its catalog is.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
     /// Starts an operator. `environment` wins over the installation's own.
     pub fn operator(&self, environment: &[(&str, String)]) -> Process {
         self.start("tipstaff-operator", &["run"], environment)

@@ -1,4 +1,5 @@
 use std::{
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -11,6 +12,7 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
 /// A web server with one page, which the test sets, and a robots.txt.
@@ -27,10 +29,19 @@ struct Shared {
 
 struct Site {
     page: (u16, String),
+    files: HashMap<String, File>,
     robots: (u16, String),
     headers: Vec<(&'static str, String)>,
     etag: Option<String>,
     requests: Vec<Request>,
+}
+
+/// What stands at one path.
+struct File {
+    content_type: &'static str,
+    bytes: Vec<u8>,
+    /// Changes with the bytes.
+    etag: String,
 }
 
 /// A request that came.
@@ -54,6 +65,7 @@ impl Origin {
     pub async fn start_on(address: Ipv4Addr, page: &str) -> Self {
         let site = Site {
             page: (200, page.to_owned()),
+            files: HashMap::new(),
             robots: (404, String::new()),
             headers: Vec::new(),
             etag: None,
@@ -80,6 +92,28 @@ impl Origin {
     /// Serves something else from now on.
     pub fn set(&self, status: u16, page: &str) {
         self.site().page = (status, page.to_owned());
+    }
+
+    /// Serves a file at a path from now on, as file servers do: under an entity tag, to who does not have it.
+    pub fn put(&self, path: &str, content_type: &'static str, bytes: impl Into<Vec<u8>>) {
+        let bytes = bytes.into();
+        let etag = format!(
+            "\"{:x}\"",
+            Sha256::digest(&bytes)[..8].iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte))
+        );
+        self.site().files.insert(path.to_owned(), File { content_type, bytes, etag });
+    }
+
+    /// The paths of the requests since `count` of them had come, in their order, each with whether it was conditional.
+    pub fn paths_after(&self, count: usize) -> Vec<(String, bool)> {
+        let asked =
+            |request: &Request| (request.path.clone(), request.headers.contains_key(header::IF_NONE_MATCH));
+        self.site().requests.iter().filter(|request| request.path != ROBOTS).skip(count).map(asked).collect()
+    }
+
+    /// The URL of a path.
+    pub fn at(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
     }
 
     /// Serves another robots.txt from now on.
@@ -143,6 +177,12 @@ async fn serve(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) 
     if uri.path() == ROBOTS {
         let (status, text) = site.robots.clone();
         return (StatusCode::from_u16(status).unwrap(), text).into_response();
+    }
+    if let Some(file) = site.files.get(uri.path()) {
+        let status = if known.is_some_and(|known| known == file.etag) { 304 } else { 200 };
+        let body = if status == 304 { Vec::new() } else { file.bytes.clone() };
+        let headers = [("content-type", file.content_type.to_owned()), ("etag", file.etag.clone())];
+        return (StatusCode::from_u16(status).unwrap(), headers, body).into_response();
     }
     let (status, page) = site.page.clone();
     let is_known = site.etag.as_deref().is_some_and(|etag| known.is_some_and(|known| known == etag));

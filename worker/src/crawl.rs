@@ -1,6 +1,7 @@
 //! `crawl.url`: fetches a document when its host may be asked, stores its bytes, then its artifact.
 
 mod gate;
+mod lists;
 mod robots_cache;
 mod slots;
 
@@ -13,7 +14,7 @@ use jiff::Timestamp;
 use store::{
     blobs::{BlobError, BlobKey, SpooledBody},
     catalog::{
-        Artifact, CrawlWork, Evidence, HeaderSource, LatestArtifact, NewArtifact, SourceSettings,
+        Artifact, CrawlWork, Evidence, Findings, HeaderSource, LatestArtifact, NewArtifact, SourceSettings,
         StoredDocument,
     },
 };
@@ -22,10 +23,12 @@ use url::Url;
 use crate::{
     Tools,
     fetch::{Exchange, FetchError, FetchRequest, Fetched, NOT_KEPT, Redirect, Validators},
+    links::{ListKind, list_kind, sniffed_list},
     sniff,
     tools::{catalog_failed, permanent},
 };
 use gate::CrawlGate;
+use lists::{FetchedList, Lists};
 use robots_cache::RobotsCache;
 
 pub(crate) use slots::host_of;
@@ -35,11 +38,12 @@ const EVENT_SOURCE: &str = "/tipstaff/worker/crawl";
 pub(crate) struct Crawl {
     tools: Tools,
     robots: RobotsCache,
+    lists: Lists,
 }
 
 impl Crawl {
     pub(crate) fn new(tools: &Tools) -> Self {
-        Self { tools: tools.clone(), robots: RobotsCache::default() }
+        Self { tools: tools.clone(), robots: RobotsCache::default(), lists: Lists::new() }
     }
 }
 
@@ -51,7 +55,9 @@ impl Handler for Crawl {
         let work =
             work.ok_or_else(|| permanent(run_reasons::DOCUMENT_NOT_FOUND, "the run has no such document"))?;
         if let Some(artifact) = work.artifact {
-            // An earlier attempt stored it and may not have come to tell.
+            // An earlier attempt stored it and may not have come to tell, nor to end the run.
+            let ended = self.tools.catalog.end_run_if_complete(crawl.run_id, self.tools.clock.now()).await;
+            ended.map_err(catalog_failed)?;
             return Ok(vec![self.result(event, &crawl, &artifact)?]);
         }
         if !work.is_pending {
@@ -61,12 +67,24 @@ impl Handler for Crawl {
             return Err(permanent(run_reasons::SOURCE_SUSPENDED, "spec.suspend of the source is true"));
         }
         let Some(evidence) = self.evidence(event, &crawl, &work).await? else { return Ok(Vec::new()) };
+        let findings = match self.findings(event, &crawl, &work, &evidence).await {
+            Err(error @ HandlerError::Permanent { .. }) => {
+                // What came is kept all the same: it shows why.
+                if let FoundEvidence::New(artifact) = &evidence {
+                    let kept = self.tools.catalog.keep_evidence(crawl.run_id, &crawl.url, artifact).await;
+                    kept.map_err(catalog_failed)?;
+                }
+                return Err(error);
+            }
+            findings => findings?,
+        };
         let evidence = match &evidence {
             FoundEvidence::New(artifact) => Evidence::New(artifact),
-            FoundEvidence::Known(id) => Evidence::Known(*id),
+            FoundEvidence::Known(latest) => Evidence::Known(latest.id),
         };
         let now = self.tools.clock.now();
-        let stored = self.tools.catalog.store_document(crawl.run_id, &crawl.url, evidence, &[], now).await;
+        let stored =
+            self.tools.catalog.store_document(crawl.run_id, &crawl.url, evidence, &findings, now).await;
         match stored.map_err(catalog_failed)? {
             StoredDocument::Stored(artifact) => Ok(vec![self.result(event, &crawl, &artifact)?]),
             StoredDocument::NotWaitedFor => Ok(Vec::new()),
@@ -75,25 +93,25 @@ impl Handler for Crawl {
 }
 
 /// What shows how the document was.
-enum FoundEvidence {
+enum FoundEvidence<'a> {
     New(Box<NewArtifact>),
-    Known(i64),
+    Known(&'a LatestArtifact),
 }
 
 impl Crawl {
     /// Evidence of the document from since the run was due; none when it is too early to ask the host, and the event
     /// comes back.
-    async fn evidence(
+    async fn evidence<'a>(
         &self,
         event: &Event,
         crawl: &CrawlUrl,
-        work: &CrawlWork,
-    ) -> Result<Option<FoundEvidence>, HandlerError> {
+        work: &'a CrawlWork,
+    ) -> Result<Option<FoundEvidence<'a>>, HandlerError> {
         if let Some(latest) = &work.latest
             && latest.requested_at.is_some_and(|requested_at| requested_at >= work.scheduled_for)
         {
             // Another run of the source, due at the same time, has asked for it since.
-            return Ok(Some(FoundEvidence::Known(latest.id)));
+            return Ok(Some(FoundEvidence::Known(latest)));
         }
         let request = fetch_request(crawl, work)?;
         let gate = CrawlGate::new(
@@ -127,6 +145,34 @@ impl Crawl {
             Err(error) => return Err(self.failed(&request.url, error).await?),
         };
         Ok(Some(FoundEvidence::New(Box::new(artifact))))
+    }
+
+    /// The documents that the document leads the run to, if it is a list.
+    async fn findings(
+        &self,
+        event: &Event,
+        crawl: &CrawlUrl,
+        work: &CrawlWork,
+        evidence: &FoundEvidence<'_>,
+    ) -> Result<Findings, HandlerError> {
+        let (sniffed, blob_uri, content_type, url) = match evidence {
+            FoundEvidence::New(new) => (&new.sniffed_list, &new.blob_uri, &new.content_type, &new.final_url),
+            FoundEvidence::Known(known) => {
+                (&known.sniffed_list, &known.blob_uri, &known.content_type, &known.final_url)
+            }
+        };
+        let kind = match (work.is_base, work.is_list) {
+            (true, _) => {
+                let sniffed = sniffed.as_deref().and_then(ListKind::named);
+                list_kind(&work.source.kind, sniffed, work.source.follow.is_some())
+            }
+            // The sitemaps of an index.
+            (false, true) => Some(ListKind::Sitemap),
+            (false, false) => None,
+        };
+        let Some(kind) = kind else { return Ok(Findings::default()) };
+        let list = FetchedList { kind, blob_uri, content_type: content_type.as_deref(), url };
+        self.lists.findings(&self.tools, &self.robots, event, crawl, work, &list).await
     }
 
     /// Lets the event wait in the outbox for the slot that was promised to it.
@@ -267,6 +313,8 @@ fn new_artifact(
         etag: header(&exchange, "etag"),
         last_modified: header(&exchange, "last-modified"),
         sniffed_type: Some(sniff::content_type(&body.head).to_owned()),
+        sniffed_list: sniffed_list(&body.head, exchange.content_type.as_deref())
+            .map(|kind| kind.name().to_owned()),
         // A body of more than 2^63 bytes was refused while it came.
         byte_size: i64::try_from(body.byte_size).unwrap_or(i64::MAX),
         content_type: exchange.content_type,
@@ -292,6 +340,7 @@ fn revisit(exchange: Exchange, robots: &'static str, latest: &LatestArtifact) ->
         etag: header(&exchange, "etag").or_else(|| latest.etag.clone()),
         last_modified: header(&exchange, "last-modified").or_else(|| latest.last_modified.clone()),
         sniffed_type: latest.sniffed_type.clone(),
+        sniffed_list: latest.sniffed_list.clone(),
         byte_size: latest.byte_size,
         content_type: latest.content_type.clone(),
         final_url: exchange.final_url.into(),

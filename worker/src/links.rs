@@ -10,12 +10,13 @@ mod page;
 mod sitemap;
 mod tree;
 
+use events::run_reasons;
 use thiserror::Error;
 use url::Url;
 
 pub use choice::choose;
 pub use feed::feed_links;
-pub use kind::{ListKind, list_kind};
+pub use kind::{ListKind, list_kind, sniffed_list};
 pub use page::page_links;
 pub use sitemap::{Sitemap, sitemap_links};
 
@@ -107,17 +108,17 @@ pub enum LinksError {
 }
 
 impl LinksError {
-    /// The kind of failure, as statuses and events name it: `TooDeep`, `TooLarge` or `UnreadableList`.
+    /// The kind of failure, as runs, statuses and events name it: one of [`events::run_reasons`].
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::TooDeep { .. } => "TooDeep",
-            Self::TooMany { .. } | Self::TooLarge { .. } => "TooLarge",
+            Self::TooDeep { .. } => run_reasons::TOO_DEEP,
+            Self::TooMany { .. } | Self::TooLarge { .. } => run_reasons::TOO_LARGE,
             Self::Selector { .. }
             | Self::Pattern { .. }
             | Self::Feed(_)
             | Self::Xml(_)
             | Self::Gzip(_)
-            | Self::NotASitemap { .. } => "UnreadableList",
+            | Self::NotASitemap { .. } => run_reasons::UNREADABLE_LIST,
         }
     }
 }

@@ -5,33 +5,30 @@
 //! with the operator gone, the floors: the same work by bare clients on the same parts.
 
 mod api_server;
-mod catalog;
 mod firing;
 mod first_sync;
 mod fleet;
 mod floors;
 mod observer;
-mod parts;
 mod rest;
-mod statements;
 mod topics;
 
 use std::time::Duration;
 
 use events::BoxError;
 
+use stack::Part;
 use tests::{Installation, Process};
 use tokio::time::sleep;
 
-use crate::report::Report;
+use crate::{parts, report::Report, statements::Statements};
 use api_server::ApiServer;
 use firing::{SameSecond, Spread};
 use fleet::Fleet;
 use observer::Observer;
-use parts::CpuTimes;
-use statements::Statements;
 use topics::Topics;
 
+const PARTS: [Part; 4] = [Part::Etcd, Part::KubeApiserver, Part::Kafka, Part::Postgres];
 /// As long as the statistics of PostgreSQL may lag behind.
 const STATISTICS_LAG: Duration = Duration::from_secs(12);
 
@@ -72,7 +69,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         "bench operator: {count} Subscriptions of {} Sources on a real API server, PostgreSQL and Kafka",
         arguments.sources
     ));
-    let tipstaff = Installation::on(parts::start(arguments.statements).await?, "bench").await;
+    let tipstaff = Installation::on(parts::start(&PARTS, arguments.statements).await?, "bench").await;
     let api_server = ApiServer::connect(&tipstaff.stack).await?;
     let topics = Topics::of(&tipstaff)?;
     progress(&format!("making {count} Subscriptions"));

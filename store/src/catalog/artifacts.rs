@@ -1,7 +1,7 @@
 //! Artifacts: evidence of what a server answered, and where its bytes are.
 
 use jiff::Timestamp;
-use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
+use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError, failed, sql_time, time};
@@ -29,6 +29,8 @@ pub struct NewArtifact {
     pub content_type: Option<String>,
     /// The content type that the first bytes of the body speak for.
     pub sniffed_type: Option<String>,
+    /// The list of documents that they speak for: Page, Feed or Sitemap.
+    pub sniffed_list: Option<String>,
     /// The server's name for this state of the document (RFC 9110, section 8.8.3).
     pub etag: Option<String>,
     /// When the document last changed, in the server's words.
@@ -85,6 +87,8 @@ pub struct LatestArtifact {
     pub content_type: Option<String>,
     /// The content type that the first bytes of the body speak for.
     pub sniffed_type: Option<String>,
+    /// The list of documents that they speak for.
+    pub sniffed_list: Option<String>,
     /// The length of the body in bytes.
     pub byte_size: i64,
     /// The server's name for this state of the document.
@@ -101,7 +105,7 @@ pub(super) const ARTIFACT_COLUMNS: &str = "a.id, a.source_url, a.fetch_hash, a.b
 
 /// Of `artifacts l`.
 pub(super) const LATEST_COLUMNS: &str = "l.id as latest_id, l.final_url, l.request_headers, l.fetch_hash, l.blob_uri, \
-     l.content_type, l.sniffed_type, l.byte_size, l.etag, l.last_modified, l.requested_at";
+     l.content_type, l.sniffed_type, l.sniffed_list, l.byte_size, l.etag, l.last_modified, l.requested_at";
 
 impl Catalog {
     /// Where the source's body of this hash is stored, if it is.
@@ -161,45 +165,45 @@ impl Catalog {
     }
 }
 
-/// Adds an artifact of the source and returns its id.
-pub(super) async fn insert(
-    connection: &mut PgConnection,
-    source_id: i64,
-    run_id: Uuid,
-    url: &str,
-    new: &NewArtifact,
-) -> Result<i64, CatalogError> {
-    sqlx::query_scalar(
-        "insert into artifacts (source_id, run_id, source_url, final_url, redirects, request_headers, robots, fetch_hash,
-             blob_uri, status, headers, content_type, sniffed_type, etag, last_modified, byte_size, remote_address,
-             requested_at, fetched_at, finished_at, revisit_of)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
-         returning id",
-    )
-    .bind(source_id)
-    .bind(run_id)
-    .bind(url)
-    .bind(&new.final_url)
-    .bind(Json(&new.redirects))
-    .bind(Json(&new.request_headers))
-    .bind(new.robots)
-    .bind(&new.fetch_hash)
-    .bind(&new.blob_uri)
-    .bind(i32::from(new.status))
-    .bind(Json(&new.headers))
-    .bind(&new.content_type)
-    .bind(&new.sniffed_type)
-    .bind(&new.etag)
-    .bind(&new.last_modified)
-    .bind(new.byte_size)
-    .bind(&new.remote_address)
-    .bind(sql_time(new.requested_at))
-    .bind(sql_time(new.fetched_at))
-    .bind(sql_time(new.finished_at))
-    .bind(new.revisit_of)
-    .fetch_one(connection)
-    .await
-    .map_err(failed("store an artifact"))
+/// What an artifact is made of.
+pub(super) const INSERTED_COLUMNS: &str = "source_id, run_id, source_url, final_url, redirects, request_headers, robots, \
+     fetch_hash, blob_uri, status, headers, content_type, sniffed_type, sniffed_list, etag, last_modified, byte_size, \
+     remote_address, requested_at, fetched_at, finished_at, revisit_of";
+
+/// Selects [`INSERTED_COLUMNS`] from what has `source_id`, `run_id` and `url`, and from what [`bind`] binds, of which this
+/// is the first parameter's number.
+pub(super) fn inserted_from(first: usize) -> String {
+    let parameters: Vec<String> = (first..first + BOUND).map(|number| format!("${number}")).collect();
+    format!("select source_id, run_id, url, {}", parameters.join(", "))
+}
+
+/// How many parameters [`bind`] binds.
+const BOUND: usize = 19;
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Binds what [`inserted_from`] refers to.
+pub(super) fn bind<'q>(query: Query<'q>, new: &'q NewArtifact) -> Query<'q> {
+    query
+        .bind(&new.final_url)
+        .bind(Json(&new.redirects))
+        .bind(Json(&new.request_headers))
+        .bind(new.robots)
+        .bind(&new.fetch_hash)
+        .bind(&new.blob_uri)
+        .bind(i32::from(new.status))
+        .bind(Json(&new.headers))
+        .bind(&new.content_type)
+        .bind(&new.sniffed_type)
+        .bind(&new.sniffed_list)
+        .bind(&new.etag)
+        .bind(&new.last_modified)
+        .bind(new.byte_size)
+        .bind(&new.remote_address)
+        .bind(sql_time(new.requested_at))
+        .bind(sql_time(new.fetched_at))
+        .bind(sql_time(new.finished_at))
+        .bind(new.revisit_of)
 }
 
 pub(super) fn artifact(row: &PgRow) -> Result<Artifact, sqlx::Error> {
@@ -226,6 +230,7 @@ pub(super) fn latest(row: &PgRow) -> Result<Option<LatestArtifact>, sqlx::Error>
         blob_uri: row.try_get("blob_uri")?,
         content_type: row.try_get("content_type")?,
         sniffed_type: row.try_get("sniffed_type")?,
+        sniffed_list: row.try_get("sniffed_list")?,
         byte_size: row.try_get("byte_size")?,
         etag: row.try_get("etag")?,
         last_modified: row.try_get("last_modified")?,

@@ -185,40 +185,25 @@ impl Catalog {
     }
 }
 
-/// Notes that a document was brought in with an artifact; that of the base URL shows that the source answers.
+/// Notes that a document was brought in, where `finished` has it and `artifact` what shows it; that of the base URL shows
+/// that the source answers.
 ///
 /// When it was fetched, and whether it is a change of the source, the artifact tells: several runs may share one, and what
 /// is new to a subscription need not be.
-pub(super) async fn answered(
-    connection: &mut PgConnection,
-    source_id: i64,
-    is_base: bool,
-    artifact_id: i64,
-) -> Result<(), CatalogError> {
-    sqlx::query(
-        "update sources o set health_written_at = clock_timestamp(),
-             last_fetch_at = greatest(last_fetch_at, a.fetched_at),
-             last_change_at = case when a.fetch_hash is distinct from before.fetch_hash
-                 then greatest(last_change_at, a.fetched_at) else last_change_at end,
-             failures = case when $2 then 0 else failures end,
-             failing_since = case when $2 then null else failing_since end,
-             failing_reason = case when $2 then null else failing_reason end,
-             failing_message = case when $2 then null else failing_message end,
-             next_try_at = case when $2 then null else next_try_at end,
-             held_back_until = case when $2 then null else held_back_until end
-         from artifacts a left join lateral (select earlier.fetch_hash from artifacts earlier
-             where earlier.source_id = a.source_id and earlier.source_url = a.source_url and earlier.id < a.id
-             order by earlier.id desc limit 1) before on true
-         where o.id = $1 and a.id = $3",
-    )
-    .bind(source_id)
-    .bind(is_base)
-    .bind(artifact_id)
-    .execute(connection)
-    .await
-    .map_err(failed("note that a source answers"))?;
-    Ok(())
-}
+pub(super) const ANSWERED: &str = "update sources o set health_written_at = clock_timestamp(), \
+     last_fetch_at = greatest(o.last_fetch_at, a.fetched_at), \
+     last_change_at = case when a.fetch_hash is distinct from before.fetch_hash \
+         then greatest(o.last_change_at, a.fetched_at) else o.last_change_at end, \
+     failures = case when f.is_base then 0 else o.failures end, \
+     failing_since = case when not f.is_base then o.failing_since end, \
+     failing_reason = case when not f.is_base then o.failing_reason end, \
+     failing_message = case when not f.is_base then o.failing_message end, \
+     next_try_at = case when not f.is_base then o.next_try_at end, \
+     held_back_until = case when not f.is_base then o.held_back_until end \
+     from finished f, artifact a left join lateral (select earlier.fetch_hash from artifacts earlier \
+         where earlier.source_id = a.source_id and earlier.source_url = a.source_url and earlier.id < a.id \
+         order by earlier.id desc limit 1) before on true \
+     where o.id = f.source_id";
 
 /// Notes that the document of the base URL failed for good. Scheduled runs are held back then: for a minute at first, twice
 /// as long after each further failure, an hour at most.

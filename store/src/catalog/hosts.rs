@@ -4,6 +4,8 @@
 //! that were promised to requests which have to wait. So requests that come together are spread, and one that is late
 //! for its slot goes as soon as the host has rested, without a slot being lost.
 
+use std::collections::HashMap;
+
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Row;
 
@@ -20,6 +22,17 @@ pub struct SlotRequest<'a> {
     pub patience: SignedDuration,
     /// Whether a slot was promised, and has come.
     pub is_promised: bool,
+}
+
+/// Slots of a host that are to be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptSlots<'a> {
+    /// The host, with its port where that is not the scheme's own.
+    pub host: &'a str,
+    /// How many.
+    pub count: usize,
+    /// The time between two of them.
+    pub interval: SignedDuration,
 }
 
 /// When a host may be asked.
@@ -39,9 +52,12 @@ impl Catalog {
     pub async fn claim_slot(&self, request: &SlotRequest<'_>, now: Timestamp) -> Result<Slot, CatalogError> {
         loop {
             let row = sqlx::query(
-                // The host's row is locked before anything is computed from it.
-                "with host as materialized (
-                     select * from hosts where host = $1 for update),
+                // The host's row is locked before anything is computed from it. A slot that a crash of the server takes away
+                // costs a host one request that comes too early, which is not worth waiting for its disk each time.
+                "with hurried as materialized (
+                     select set_config('synchronous_commit', 'off', true)),
+                 host as materialized (
+                     select h.* from hosts h, hurried where h.host = $1 for update of h),
                  free as materialized (
                      select host, next_slot_at, greatest($2, last_request_at + $3, blocked_until) as at from host),
                  slot as materialized (
@@ -73,31 +89,46 @@ impl Catalog {
         }
     }
 
-    /// Keeps `count` slots of a host for requests that follow each other at the interval, and returns the first.
+    /// Keeps slots of hosts for requests that follow each other at the interval: for each host as many as are asked for.
+    /// Returns the first of each.
     ///
     /// # Errors
     /// When the catalog fails; then none is kept.
     pub async fn keep_slots(
         &self,
-        host: &str,
-        count: u32,
-        interval: SignedDuration,
+        wanted: &[KeptSlots<'_>],
         now: Timestamp,
-    ) -> Result<Timestamp, CatalogError> {
-        self.add_host(host).await?;
-        let first: jiff_sqlx::Timestamp = sqlx::query_scalar(
-            "update hosts set next_slot_at =
-                 greatest($2, last_request_at + $3, blocked_until, next_slot_at) + $3 * $4::integer
-             where host = $1 returning next_slot_at - $3 * $4::integer",
+    ) -> Result<HashMap<String, Timestamp>, CatalogError> {
+        let hosts: Vec<&str> = wanted.iter().map(|slots| slots.host).collect();
+        sqlx::query("insert into hosts (host) select unnest($1::text[]) on conflict do nothing")
+            .bind(&hosts)
+            .execute(&self.pool)
+            .await
+            .map_err(failed("add hosts"))?;
+        let rows = sqlx::query(
+            // In one order for all who do this, so that no two wait for each other.
+            "with host as materialized (
+                 select host, last_request_at, next_slot_at, blocked_until from hosts
+                 where host = any($2::text[]) order by host for update),
+             kept as materialized (
+                 select h.host, greatest($1, h.last_request_at + w.interval, h.blocked_until, h.next_slot_at) as first,
+                     w.interval * w.count as length
+                 from host h
+                 join unnest($2::text[], $3::integer[], $4::interval[]) as w (host, count, interval) on w.host = h.host)
+             update hosts h set next_slot_at = k.first + k.length from kept k where h.host = k.host
+             returning h.host, k.first",
         )
-        .bind(host)
         .bind(sql_time(now))
-        .bind(sql_interval(interval))
-        .bind(i32::try_from(count).unwrap_or(i32::MAX))
-        .fetch_one(&self.pool)
+        .bind(&hosts)
+        .bind(wanted.iter().map(|slots| i32::try_from(slots.count).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|slots| sql_interval(slots.interval)).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
         .await
-        .map_err(failed("keep slots of a host"))?;
-        Ok(first.to_jiff())
+        .map_err(failed("keep slots of hosts"))?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("host")?, row.try_get::<jiff_sqlx::Timestamp, _>("first")?.to_jiff())))
+            .collect::<Result<_, _>>()
+            .map_err(failed("read slots of hosts"))
     }
 
     /// Leaves a host in peace until a time, as it asked for.

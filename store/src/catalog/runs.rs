@@ -220,7 +220,7 @@ impl Catalog {
             .await
             .map_err(failed("note a run's documents"))?;
         }
-        let pending = sqlx::query_scalar(
+        let pending: Vec<String> = sqlx::query_scalar(
             "select url from documents where run_id = $1 and phase = 'Pending' and $2 order by url",
         )
         .bind(run_id)
@@ -228,6 +228,10 @@ impl Catalog {
         .fetch_all(&mut *transaction)
         .await
         .map_err(failed("list a run's documents"))?;
+        if pending.is_empty() {
+            // Planned again, after the last document was finished and whoever did it came no further.
+            end_if_complete(&mut transaction, run_id, now).await?;
+        }
         transaction.commit().await.map_err(failed("commit the beginning of a run"))?;
         Ok(pending)
     }
@@ -357,14 +361,17 @@ pub(super) async fn end_if_complete(
              changed = case when d.failed > 0 and not d.changed then null else d.changed end,
              reason = case when d.failed > 0 then d.reason when d.changed then $3 else $4 end,
              message = d.message
-         from (select count(*) filter (where phase = 'Pending') as pending,
-                      count(*) filter (where phase = 'Failed') as failed,
+         from (select count(*) filter (where phase = 'Failed') as failed,
                       coalesce(bool_or(changed), false) as changed,
-                      -- Of one and the same document.
+                      -- Of one and the same document; where none failed, what is to be said of a list.
                       (array_agg(reason order by url) filter (where phase = 'Failed'))[1] as reason,
-                      (array_agg(message order by url) filter (where phase = 'Failed'))[1] as message
-               from documents where run_id = $1) d
-         where r.id = $1 and r.finished_at is null and d.pending = 0",
+                      coalesce((array_agg(message order by url) filter (where phase = 'Failed'))[1],
+                               (array_agg(message order by url) filter (where message is not null))[1]) as message
+               from documents where run_id = $1
+                   -- Looked at first: a large run asks this after each of its documents.
+                   and not exists (select from documents where run_id = $1 and phase = 'Pending')
+               having count(*) > 0) d
+         where r.id = $1 and r.finished_at is null",
     )
     .bind(run_id)
     .bind(sql_time(now))

@@ -10,7 +10,7 @@ use store::catalog::SourceSettings;
 use url::Url;
 
 use super::{
-    robots_cache::{AskError, RobotsCache, Rules},
+    robots_cache::{AskError, RobotsCache, Rules, crawl_delay, min_interval},
     slots,
 };
 use crate::{
@@ -85,7 +85,7 @@ impl<'a> CrawlGate<'a> {
         if let Some(rules) = known.map_err(|failure| self.stopped(failure))? {
             return Ok(rules);
         }
-        self.wait(&slots::host_of(url), self.min_interval()).await?;
+        self.wait(&slots::host_of(url), min_interval(self.source)).await?;
         match self.robots.ask(self.tools, url, token, self.user_agent).await {
             Ok(rules) => Ok(rules),
             Err(AskError::Fetch(error)) => Err(error),
@@ -101,24 +101,19 @@ impl<'a> CrawlGate<'a> {
             Err(failure) => Err(self.stopped(failure)),
         }
     }
-
-    fn min_interval(&self) -> SignedDuration {
-        SignedDuration::from_millis(i64::try_from(self.source.min_interval_ms).unwrap_or(i64::MAX))
-    }
 }
 
 #[async_trait]
 impl Gate for CrawlGate<'_> {
     async fn judge(&self, url: &Url) -> Result<(), FetchError> {
-        let mut interval = self.min_interval();
+        let mut interval = min_interval(self.source);
         if self.source.obey_robots {
             let decision = match self.rules(url).await? {
                 Rules::Text(robots) if !robots.permits(url) => {
                     return Err(FetchError::RobotsDisallowed { url: display_url(url) });
                 }
                 Rules::Text(robots) => {
-                    let delay = robots.crawl_delay().and_then(|delay| delay.try_into().ok());
-                    interval = interval.max(delay.unwrap_or(SignedDuration::ZERO));
+                    interval = interval.max(crawl_delay(&robots));
                     decision::ALLOWED
                 }
                 Rules::None => decision::NO_RULES,

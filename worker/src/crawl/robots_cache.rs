@@ -8,18 +8,20 @@ use std::{
 
 use events::HandlerError;
 use http::HeaderValue;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use store::{
     blobs::SpooledBody,
-    catalog::{RobotsOutcome, RobotsRecord},
+    catalog::{RobotsOutcome, RobotsRecord, SourceSettings},
 };
 use tokio::io::AsyncReadExt;
 use url::Url;
 
 use crate::{
     Tools,
-    fetch::{FetchError, FetchRequest, Fetched, NoGate},
-    robots::{LONGEST_CACHED, MAX_SIZE, Robots, RobotsAnswer, RobotsState, cached_for, outcome},
+    fetch::{DEFAULT_USER_AGENT, FetchError, FetchRequest, Fetched, NoGate},
+    robots::{
+        LONGEST_CACHED, MAX_SIZE, Robots, RobotsAnswer, RobotsState, cached_for, outcome, product_token,
+    },
     tools::catalog_failed,
 };
 
@@ -45,11 +47,13 @@ pub(super) enum Rules {
     },
 }
 
+/// By origin and product token, with the time until which they are good.
+type ByOrigin = HashMap<(String, String), (Timestamp, Rules)>;
+
 /// The rules of origins, shared by all handlers of a process.
 #[derive(Clone, Default)]
 pub(super) struct RobotsCache {
-    /// By origin and product token, with the time until which they are good.
-    rules: Arc<Mutex<HashMap<(String, String), (Timestamp, Rules)>>>,
+    rules: Arc<Mutex<ByOrigin>>,
 }
 
 impl RobotsCache {
@@ -68,6 +72,25 @@ impl RobotsCache {
         }
         let record = tools.catalog.robots(origin).await.map_err(catalog_failed)?;
         Ok(record.filter(|record| record.expires_at > now).map(|record| self.keep(origin, token, record)))
+    }
+
+    /// The shortest time between two requests to the host of a URL, by the source and, where they are known, by the host's
+    /// own rules.
+    pub(super) async fn interval(
+        &self,
+        tools: &Tools,
+        source: &SourceSettings,
+        url: &Url,
+    ) -> Result<SignedDuration, HandlerError> {
+        let own = min_interval(source);
+        if !source.obey_robots {
+            return Ok(own);
+        }
+        let token = product_token(source.user_agent.as_deref().unwrap_or(DEFAULT_USER_AGENT));
+        Ok(match self.known(tools, &url.origin().ascii_serialization(), token).await? {
+            Some(Rules::Text(robots)) => own.max(crawl_delay(&robots)),
+            _ => own,
+        })
     }
 
     /// Asks an origin for its robots.txt. While it cannot be read, what it said before stays in force (RFC 9309, section
@@ -131,10 +154,18 @@ impl RobotsCache {
         rules
     }
 
-    fn rules(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), (Timestamp, Rules)>> {
+    fn rules(&self) -> std::sync::MutexGuard<'_, ByOrigin> {
         // A map is whole between any two calls.
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+pub(super) fn min_interval(source: &SourceSettings) -> SignedDuration {
+    SignedDuration::from_millis(i64::try_from(source.min_interval_ms).unwrap_or(i64::MAX))
+}
+
+pub(super) fn crawl_delay(robots: &Robots) -> SignedDuration {
+    robots.crawl_delay().and_then(|delay| delay.try_into().ok()).unwrap_or(SignedDuration::ZERO)
 }
 
 /// A robots.txt could not be asked for.

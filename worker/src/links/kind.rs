@@ -1,3 +1,5 @@
+use std::fmt;
+
 use crate::charset;
 
 /// What a list is, which says how its links are found.
@@ -14,21 +16,49 @@ pub enum ListKind {
 /// How much of a document is looked at, in bytes.
 const HEAD_BYTES: usize = 4096;
 
+impl ListKind {
+    /// As the catalog has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Page => "Page",
+            Self::Feed => "Feed",
+            Self::Sitemap => "Sitemap",
+        }
+    }
+
+    /// The kind of a name that the catalog has.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Page, Self::Feed, Self::Sitemap].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// As in a sentence: "the feed".
+impl fmt::Display for ListKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Page => "the page",
+            Self::Feed => "the feed",
+            Self::Sitemap => "the sitemap",
+        })
+    }
+}
+
 /// Which list a source's base URL is, if it is one. `kind` is the source's: html, feed, sitemap, json, text, pdf or auto.
-/// For auto, the declared content type and the first bytes (`head`, of which 4096 are looked at) decide. A page is a list
-/// only if the source says which links to follow.
-pub fn list_kind(kind: &str, head: &[u8], content_type: Option<&str>, has_follow: bool) -> Option<ListKind> {
+/// For auto, what the bytes speak for decides ([`sniffed_list`]). A page is a list only if the source says which links to
+/// follow.
+pub fn list_kind(kind: &str, sniffed: Option<ListKind>, has_follow: bool) -> Option<ListKind> {
     match kind {
         "feed" => Some(ListKind::Feed),
         "sitemap" => Some(ListKind::Sitemap),
         "html" => Some(ListKind::Page),
-        "auto" => sniffed(head, content_type),
+        "auto" => sniffed,
         _ => None,
     }
     .filter(|kind| *kind != ListKind::Page || has_follow)
 }
 
-fn sniffed(head: &[u8], content_type: Option<&str>) -> Option<ListKind> {
+/// Which list the first bytes of a document (`head`, of which 4096 are looked at) and its declared content type speak for.
+pub fn sniffed_list(head: &[u8], content_type: Option<&str>) -> Option<ListKind> {
     let media_type =
         content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match media_type.as_str() {
@@ -92,18 +122,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_that_is_named_needs_no_look() {
-        assert_eq!(list_kind("feed", b"", None, false), Some(ListKind::Feed));
-        assert_eq!(list_kind("sitemap", b"<rss>", Some("text/html"), true), Some(ListKind::Sitemap));
-        assert_eq!(list_kind("html", b"<rss>", None, true), Some(ListKind::Page));
-        assert_eq!(list_kind("html", b"<html>", None, false), None);
-        for kind in ["json", "text", "pdf"] {
-            assert_eq!(list_kind(kind, b"<html>", Some("text/html"), true), None);
+    fn a_kind_that_is_named_is_believed_and_a_page_is_a_list_only_with_links_to_follow() {
+        for (kind, sniffed, has_follow, expected) in [
+            ("feed", None, false, Some(ListKind::Feed)),
+            ("sitemap", Some(ListKind::Page), true, Some(ListKind::Sitemap)),
+            ("html", Some(ListKind::Feed), true, Some(ListKind::Page)),
+            ("html", Some(ListKind::Feed), false, None),
+            ("auto", Some(ListKind::Feed), false, Some(ListKind::Feed)),
+            ("auto", Some(ListKind::Page), false, None),
+            ("auto", Some(ListKind::Page), true, Some(ListKind::Page)),
+            ("auto", None, true, None),
+            ("json", Some(ListKind::Feed), true, None),
+            ("text", Some(ListKind::Page), true, None),
+            ("pdf", Some(ListKind::Page), true, None),
+        ] {
+            assert_eq!(list_kind(kind, sniffed, has_follow), expected, "{kind} {sniffed:?} {has_follow}");
+        }
+        for kind in [ListKind::Page, ListKind::Feed, ListKind::Sitemap] {
+            assert_eq!(ListKind::named(kind.name()), Some(kind));
         }
     }
 
     #[test]
-    fn what_auto_is_the_content_type_and_the_root_say() {
+    fn the_content_type_and_the_root_say_what_list_it_is() {
         let cases: [(&str, Option<&str>, Option<ListKind>); 23] = [
             ("", Some("application/rss+xml; charset=utf-8"), Some(ListKind::Feed)),
             ("", Some("Application/Atom+XML"), Some(ListKind::Feed)),
@@ -138,24 +179,14 @@ mod tests {
             ("<!--", Some("text/plain"), None),
         ];
         for (head, content_type, expected) in cases {
-            assert_eq!(
-                list_kind("auto", head.as_bytes(), content_type, true),
-                expected,
-                "{head} {content_type:?}"
-            );
-            let without = expected.filter(|kind| *kind != ListKind::Page);
-            assert_eq!(
-                list_kind("auto", head.as_bytes(), content_type, false),
-                without,
-                "{head} {content_type:?}"
-            );
+            assert_eq!(sniffed_list(head.as_bytes(), content_type), expected, "{head} {content_type:?}");
         }
     }
 
     proptest! {
         #[test]
         fn no_head_makes_it_panic(head in "(<!--|-->|<\\?|\\?>|<!|\\[|\\]|>|<|:|rss|html|\\{|\u{e9}| ){0,40}") {
-            list_kind("auto", head.as_bytes(), None, true);
+            sniffed_list(head.as_bytes(), None);
         }
     }
 }

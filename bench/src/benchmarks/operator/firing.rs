@@ -11,9 +11,11 @@ use sqlx::Row;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::{Bench, catalog, first_sync::FirstSync, floors::Floors, progress, statements::Statements, until};
+use super::{Bench, first_sync::FirstSync, floors::Floors, progress, until};
 use crate::{
+    catalog,
     report::{Measure, Report, Unit},
+    statements::Statements,
     statistics::percentile,
 };
 

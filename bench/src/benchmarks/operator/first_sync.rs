@@ -6,8 +6,12 @@ use events::BoxError;
 use tests::Process;
 use tokio::time::Instant;
 
-use super::{Bench, CpuTimes, api_server::Writes, catalog, floors::Floors, start_operator, until};
-use crate::report::{Measure, Report, Unit};
+use super::{Bench, api_server::Writes, floors::Floors, start_operator, until};
+use crate::{
+    catalog,
+    parts::CpuTimes,
+    report::{Measure, Report, Unit},
+};
 
 const TARGET_SECONDS: f64 = 60.0;
 
@@ -27,7 +31,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<(Process, FirstSync), BoxEr
     let writes_before = bench.api_server.writes().await?;
     let started = Instant::now();
     let operator = start_operator(&bench.tipstaff);
-    let cpu_before = CpuTimes::now(&bench.tipstaff, &operator).await;
+    let cpu_before = CpuTimes::now(&bench.tipstaff, "operator", &operator).await;
     until("leadership", Duration::from_secs(60), Duration::from_millis(20), async || {
         Ok(operator.log().contains("leading").then_some(()))
     })
@@ -42,7 +46,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<(Process, FirstSync), BoxEr
     };
     let ready = bench.observer.wait_for("Ready", |seen| seen.ready == count);
     let (rows, ready) = tokio::try_join!(rows, ready)?;
-    let cpu = CpuTimes::now(&bench.tipstaff, &operator).await.since(&cpu_before);
+    let cpu = CpuTimes::now(&bench.tipstaff, "operator", &operator).await.since(&cpu_before);
     let end = rows.max(ready.last);
     Ok((
         operator,

@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 use sqlx::{PgPool, types::Json};
 use uuid::Uuid;
 
-use super::{Bench, catalog, firing::SameSecond};
-use crate::statistics::percentile;
+use super::{Bench, firing::SameSecond};
+use crate::{catalog, statistics::percentile};
 
 /// As many requests on their way as the operator reconciles objects at a time.
 const CONCURRENCY: usize = 16;

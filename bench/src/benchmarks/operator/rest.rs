@@ -6,8 +6,10 @@ use events::BoxError;
 use tests::Process;
 use tokio::time::sleep;
 
-use super::{Bench, CpuTimes, STATISTICS_LAG, api_server::Writes, catalog};
+use super::{Bench, STATISTICS_LAG, api_server::Writes};
 use crate::{
+    catalog,
+    parts::CpuTimes,
     report::{Measure, Report, Unit},
     system::{Memory, memory},
 };
@@ -36,7 +38,7 @@ pub(super) async fn measure(bench: &Bench, operator: &Process, duration: Duratio
         let transactions = catalog::count(pool, catalog::TRANSACTIONS).await?;
         Ok::<_, BoxError>((bench.api_server.writes().await?, rows, transactions, bench.topics.ends().await?))
     };
-    let cpu_before = CpuTimes::now(&bench.tipstaff, operator).await;
+    let cpu_before = CpuTimes::now(&bench.tipstaff, "operator", operator).await;
     let seen_before = bench.observer.seen().writes;
     let (writes_before, rows_before, transactions_before, ends_before) = look().await?;
     sleep(duration).await;
@@ -49,7 +51,7 @@ pub(super) async fn measure(bench: &Bench, operator: &Process, duration: Duratio
         transactions: transactions - transactions_before,
         events: ends - ends_before,
         memory: memory(&operator.id().to_string())?,
-        cpu: CpuTimes::now(&bench.tipstaff, operator).await.since(&cpu_before),
+        cpu: CpuTimes::now(&bench.tipstaff, "operator", operator).await.since(&cpu_before),
     })
 }
 

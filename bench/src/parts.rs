@@ -1,4 +1,4 @@
-//! The parts that the operator works with, durable as in production, and what they cost.
+//! The parts that Tipstaff works with, durable as in production, and what they cost.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,8 @@ use tests::{Installation, Process};
 
 use crate::system::{cpu_seconds, cpu_seconds_of, cpu_seconds_of_all};
 
-const PARTS: [Part; 4] = [Part::Etcd, Part::KubeApiserver, Part::Kafka, Part::Postgres];
-
-/// Starts the parts; `statements` loads what counts SQL statements.
-pub(super) async fn start(statements: bool) -> Result<Stack, StackError> {
+/// Starts parts; `statements` loads what counts SQL statements.
+pub(crate) async fn start(parts: &[Part], statements: bool) -> Result<Stack, StackError> {
     let mut arguments = vec![
         // Tests do without fsync; a figure without it would flatter.
         (Part::Etcd, "--unsafe-no-fsync=false"),
@@ -30,16 +28,16 @@ pub(super) async fn start(statements: bool) -> Result<Stack, StackError> {
         arguments.extend([(Part::Postgres, "-c"), load]);
     }
     let arguments = arguments.into_iter().map(|(part, argument)| (part, argument.to_owned())).collect();
-    Stack::start(&PARTS, StackOptions { arguments }).await
+    Stack::start(parts, StackOptions { arguments }).await
 }
 
-/// CPU seconds used so far: by the operator, by each part, by the benchmark, and by all that is none of these.
-pub(super) struct CpuTimes(BTreeMap<&'static str, f64>);
+/// CPU seconds used so far: by a process of Tipstaff, by each part, by the benchmark, and by all that is none of these.
+pub(crate) struct CpuTimes(BTreeMap<&'static str, f64>);
 
 impl CpuTimes {
-    pub(super) async fn now(tipstaff: &Installation, operator: &Process) -> Self {
+    pub(crate) async fn now(tipstaff: &Installation, name: &'static str, process: &Process) -> Self {
         let mut times = BTreeMap::from([
-            ("operator", cpu_seconds(operator.id())),
+            (name, cpu_seconds(process.id())),
             ("bench", cpu_seconds_of(std::process::id())),
         ]);
         for service in tipstaff.stack.services() {
@@ -53,7 +51,7 @@ impl CpuTimes {
     }
 
     /// What was used since, as text.
-    pub(super) fn since(&self, before: &Self) -> String {
+    pub(crate) fn since(&self, before: &Self) -> String {
         let used = self.0.iter().map(|(name, seconds)| {
             format!("{name} {:.1} s", seconds - before.0.get(name).copied().unwrap_or_default())
         });

@@ -3,7 +3,7 @@
 use events::BoxError;
 use sqlx::{PgPool, Row};
 
-use super::catalog;
+use crate::catalog;
 use crate::report::Report;
 
 /// How many statements are shown.
@@ -11,14 +11,14 @@ const SHOWN: i64 = 8;
 /// How much of each.
 const CHARACTERS: i32 = 90;
 
-pub(super) struct Statements {
+pub(crate) struct Statements {
     pool: PgPool,
     is_on: bool,
 }
 
 impl Statements {
     /// The server must have been started with `pg_stat_statements`.
-    pub(super) async fn new(pool: &PgPool, is_on: bool) -> Result<Self, BoxError> {
+    pub(crate) async fn new(pool: &PgPool, is_on: bool) -> Result<Self, BoxError> {
         if is_on {
             catalog::execute(pool, "create extension pg_stat_statements").await?;
         }
@@ -26,7 +26,7 @@ impl Statements {
     }
 
     /// A phase begins.
-    pub(super) async fn reset(&self) -> Result<(), BoxError> {
+    pub(crate) async fn reset(&self) -> Result<(), BoxError> {
         if self.is_on {
             catalog::execute(&self.pool, "select pg_stat_statements_reset()").await?;
         }
@@ -34,7 +34,7 @@ impl Statements {
     }
 
     /// A phase has ended.
-    pub(super) async fn note(&self, phase: &str, report: &mut Report) -> Result<(), BoxError> {
+    pub(crate) async fn note(&self, phase: &str, report: &mut Report) -> Result<(), BoxError> {
         if !self.is_on {
             return Ok(());
         }

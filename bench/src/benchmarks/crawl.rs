@@ -1,0 +1,224 @@
+//! The crawl role on real parts, all started for this and durable as in production.
+//!
+//! One run, in this order: documents are fetched that nobody has seen, and again when they are as they were, some times
+//! over, each time by a bare client too (the floor); large ones, many at a time; and, with the operator, one that is due
+//! while nothing else is.
+
+mod due;
+mod floor;
+mod site;
+mod work;
+
+use std::time::{Duration, Instant};
+
+use events::BoxError;
+use stack::Part;
+use tests::Installation;
+
+use crate::{
+    parts::{self, CpuTimes},
+    report::{Measure, Report, Unit},
+    statements::Statements,
+    system::memory,
+};
+use floor::Floor;
+use site::Site;
+use work::Work;
+
+const PARTS: [Part; 5] = [Part::Etcd, Part::KubeApiserver, Part::Kafka, Part::Postgres, Part::Minio];
+/// The floor's writers: more only wait for each other.
+const FLOOR_WRITERS: usize = 8;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Documents
+    #[arg(long, default_value_t = 4_000)]
+    documents: usize,
+    /// How large each is, in bytes
+    #[arg(long, default_value_t = 20_000)]
+    bytes: usize,
+    /// Hosts that they are spread over
+    #[arg(long, default_value_t = 200)]
+    hosts: usize,
+    /// How often they are fetched, each time with other bytes and then again with the same
+    #[arg(long, default_value_t = 3)]
+    repeats: usize,
+    /// Fetches at a time
+    #[arg(long, default_value_t = 16)]
+    concurrency: usize,
+    /// Large documents, of which 64 are fetched at a time
+    #[arg(long, default_value_t = 128)]
+    large: usize,
+    /// How large each of these is, in bytes
+    #[arg(long, default_value_t = 8_000_000)]
+    large_bytes: usize,
+    /// Subscriptions that are due at times of their own while nothing else is
+    #[arg(long, default_value_t = 40)]
+    due: usize,
+    /// Also show which SQL statements took most time; costs a little of it
+    #[arg(long)]
+    statements: bool,
+}
+
+/// One pass over all documents.
+struct Pass {
+    seconds: f64,
+    /// CPU time of the worker for one document, in milliseconds.
+    cpu_milliseconds: f64,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
+    let count = arguments.documents;
+    let mut report = Report::new(format!(
+        "bench crawl: {count} documents of {} bytes from {} hosts, {} at a time",
+        arguments.bytes, arguments.hosts, arguments.concurrency
+    ));
+    let tipstaff = Installation::on(parts::start(&PARTS, arguments.statements).await?, "bench").await;
+    let statements = Statements::new(&tipstaff.pool, arguments.statements).await?;
+    let site = Site::start(arguments.bytes).await?;
+    progress("making sources and subscriptions");
+    let mut work = Work::new(&tipstaff, &site.urls(arguments.hosts, count)).await?;
+    let floor = Floor::new(&tipstaff).await?;
+
+    let environment = [
+        ("RUST_LOG", "info"),
+        ("TIPSTAFF_ROLES", "crawl"),
+        ("TIPSTAFF_CONCURRENCY", &arguments.concurrency.to_string()),
+        ("TIPSTAFF_ALLOW_CIDRS", "127.0.0.0/8"),
+        ("KAFKA_PARTITIONS", "6"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()));
+    let worker = tipstaff.worker(&environment);
+    // The first run pays for connections, the group and the caches.
+    work.fetch(&worker, 0..count.min(200)).await?;
+
+    let (mut new, mut same) = (Vec::new(), Vec::new());
+    let (mut new_floor, mut same_floor) = (Vec::new(), Vec::new());
+    for repeat in 1..=arguments.repeats {
+        progress(&format!("new documents, {repeat} of {}", arguments.repeats));
+        site.change();
+        statements.reset().await?;
+        let cpu = CpuTimes::now(&tipstaff, "worker", &worker).await;
+        new.push(work.fetch(&worker, 0..count).await?);
+        if repeat == arguments.repeats {
+            report.note(format!(
+                "CPU of the last new documents: {}",
+                CpuTimes::now(&tipstaff, "worker", &worker).await.since(&cpu)
+            ));
+            statements.note("last new documents", &mut report).await?;
+            statements.reset().await?;
+        }
+        progress(&format!("the same again, {repeat} of {}", arguments.repeats));
+        let cpu = CpuTimes::now(&tipstaff, "worker", &worker).await;
+        same.push(work.fetch(&worker, 0..count).await?);
+        if repeat == arguments.repeats {
+            report.note(format!(
+                "CPU of the last unchanged documents: {}",
+                CpuTimes::now(&tipstaff, "worker", &worker).await.since(&cpu)
+            ));
+            statements.note("last unchanged documents", &mut report).await?;
+        }
+        progress(&format!("floor, {repeat} of {}", arguments.repeats));
+        site.change();
+        let started = Instant::now();
+        floor.fetch(work.urls(), FLOOR_WRITERS).await?;
+        new_floor.push(started.elapsed().as_secs_f64());
+        same_floor.push(new_floor.last().copied().unwrap_or_default());
+    }
+    worker.terminate().await;
+
+    progress("large documents");
+    let peak = large(arguments, &tipstaff, &site, &mut work).await?;
+    progress("due while nothing else is");
+    let lateness = due::measure(&tipstaff, &site, arguments.due).await?;
+
+    let seconds = |passes: &[Pass]| passes.iter().map(|pass| pass.seconds).collect::<Vec<_>>();
+    let ratios = |passes: &[Pass], floors: &[f64]| {
+        passes.iter().zip(floors).map(|(pass, floor)| pass.seconds / floor).collect::<Vec<_>>()
+    };
+    let floor_seconds = crate::statistics::median(&new_floor);
+    report.add(
+        Measure::repeated(format!("{count} new documents"), Unit::Seconds, seconds(&new))
+            .over_floor(floor_seconds),
+    );
+    report.add(
+        Measure::repeated(
+            "the same, over the floor of the same repeat",
+            Unit::Factor,
+            ratios(&new, &new_floor),
+        )
+        .at_most(1.25),
+    );
+    report.add(
+        Measure::repeated(format!("{count} unchanged documents"), Unit::Seconds, seconds(&same))
+            .over_floor(floor_seconds),
+    );
+    report.add(
+        Measure::repeated("the same, over the floor of new ones", Unit::Factor, ratios(&same, &same_floor))
+            .at_most(0.25),
+    );
+    let cpu = |passes: &[Pass]| passes.iter().map(|pass| pass.cpu_milliseconds).collect::<Vec<_>>();
+    report.add(Measure::repeated("CPU of the worker, a new document", Unit::Milliseconds, cpu(&new)));
+    report.add(
+        Measure::repeated("CPU of the worker, an unchanged document", Unit::Milliseconds, cpu(&same))
+            .at_most(0.5),
+    );
+    report.add(
+        Measure::new(
+            format!("peak memory, 64 documents of {} bytes at a time", arguments.large_bytes),
+            Unit::Megabytes,
+            peak,
+        )
+        .at_most(150.0),
+    );
+    report.add(
+        Measure::new(
+            "from due to the artifact, idle, median",
+            Unit::Milliseconds,
+            crate::statistics::median(&lateness) * 1000.0,
+        )
+        .at_most(40.0),
+    );
+    report.add(Measure::new(
+        "the same, 99 of 100",
+        Unit::Milliseconds,
+        crate::statistics::percentile(&lateness, 0.99) * 1000.0,
+    ));
+    Ok(report)
+}
+
+/// The most memory, in megabytes, that a worker takes while it fetches many large documents at a time.
+async fn large(
+    arguments: &Arguments,
+    tipstaff: &Installation,
+    site: &Site,
+    work: &mut Work,
+) -> Result<f64, BoxError> {
+    site.set_bytes(arguments.large_bytes);
+    site.change();
+    let environment = [
+        ("RUST_LOG", "info"),
+        ("TIPSTAFF_ROLES", "crawl"),
+        ("TIPSTAFF_CONCURRENCY", "64"),
+        ("TIPSTAFF_ALLOW_CIDRS", "127.0.0.0/8"),
+        ("KAFKA_PARTITIONS", "6"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()));
+    let worker = tipstaff.worker(&environment);
+    work.fetch(&worker, 0..arguments.large.min(arguments.documents)).await?;
+    let peak = memory(&worker.id().to_string())?.peak;
+    worker.terminate().await;
+    site.set_bytes(arguments.bytes);
+    Ok(peak)
+}
+
+/// Says on standard error how far it is: a run takes a while.
+fn progress(text: &str) {
+    use std::io::Write;
+    // Progress that cannot be told is no reason to stop.
+    let _ =
+        writeln!(std::io::stderr(), "{} bench crawl: {text}", jiff::Timestamp::now().strftime("%H:%M:%S"));
+}
+
+/// As long as anything here may take.
+const PATIENCE: Duration = Duration::from_secs(600);

@@ -1,0 +1,89 @@
+//! The same documents by a bare program: GET, SHA-256, PUT, and one row in a table with the same indexes.
+
+use aws_sdk_s3::{
+    Client,
+    config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation},
+    primitives::ByteStream,
+};
+use events::BoxError;
+use futures::{StreamExt, TryStreamExt, stream};
+use sha2::{Digest, Sha256};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tests::Installation;
+use uuid::Uuid;
+
+use crate::catalog;
+
+pub(super) struct Floor {
+    http: reqwest::Client,
+    s3: Client,
+    bucket: String,
+    pool: PgPool,
+    source: i64,
+    run: Uuid,
+}
+
+impl Floor {
+    pub(super) async fn new(tipstaff: &Installation) -> Result<Self, BoxError> {
+        let pool = &tipstaff.pool;
+        catalog::execute(pool, "create schema floor").await?;
+        catalog::execute(pool, "create table floor.artifacts (like artifacts including all)").await?;
+        let options: PgConnectOptions = (*pool.connect_options()).clone();
+        let s3 = tipstaff.stack.s3()?;
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(s3.region))
+            .endpoint_url(s3.endpoint)
+            .force_path_style(true)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .credentials_provider(Credentials::new(s3.access_key, s3.secret_key, None, None, "bench"))
+            .build();
+        Ok(Self {
+            http: reqwest::Client::builder().no_proxy().build()?,
+            s3: Client::from_conf(config),
+            bucket: s3.bucket,
+            pool: PgPoolOptions::new().max_connections(16).connect_with(options).await?,
+            source: sqlx::query_scalar("select min(id) from sources").fetch_one(pool).await?,
+            run: Uuid::new_v4(),
+        })
+    }
+
+    /// Fetches all, `writers` at a time.
+    pub(super) async fn fetch(&self, urls: &[String], writers: usize) -> Result<(), BoxError> {
+        stream::iter(urls)
+            .map(|url| self.one(url))
+            .buffer_unordered(writers)
+            .try_for_each(|()| async { Ok(()) })
+            .await
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the bodies are the benchmark's own")]
+    async fn one(&self, url: &str) -> Result<(), BoxError> {
+        let response = self.http.get(url).send().await?.error_for_status()?;
+        let status = i32::from(response.status().as_u16());
+        let body = response.bytes().await?;
+        let hash: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
+        let size = i64::try_from(body.len())?;
+        let key = format!("floor/{hash}.bin");
+        self.s3.put_object().bucket(&self.bucket).key(&key).body(ByteStream::from(body)).send().await?;
+        sqlx::query(
+            "insert into floor.artifacts (source_id, run_id, source_url, final_url, fetch_hash, blob_uri, status, headers,
+                 byte_size, fetched_at)
+             values ($1, $2, $3, $3, $4, $5, $6, '[]', $7, now())",
+        )
+        .bind(self.source)
+        .bind(self.run)
+        .bind(url)
+        .bind(hash)
+        .bind(format!("s3://{}/{key}", self.bucket))
+        .bind(status)
+        .bind(size)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! Documents that are waited for: each of a subscription and a source of its own, and each time of a new run.
+
+use std::{ops::Range, time::Instant};
+
+use events::{
+    BoxError, Bus, CrawlUrl, Event, Record,
+    kafka::{KafkaBus, KafkaOptions},
+};
+use jiff::{SignedDuration, Timestamp};
+use sqlx::PgPool;
+use store::catalog::{
+    Catalog, CatchUp, Concurrency, DueRun, Lead, ObjectKey, SourceRecord, SourceSettings, SubscriptionRecord,
+    SubscriptionSettings, WhenActive,
+};
+use tests::{Installation, Process};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::{PATIENCE, Pass};
+use crate::{catalog, system::cpu_seconds_of};
+
+/// How often it is looked whether all is there.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+
+pub(super) struct Work {
+    catalog: Catalog,
+    lead: Lead,
+    bus: KafkaBus,
+    pool: PgPool,
+    documents: Vec<Document>,
+    urls: Vec<String>,
+    due: Timestamp,
+}
+
+struct Document {
+    uid: Uuid,
+    source_id: i64,
+    subscription_id: i64,
+    host: String,
+}
+
+impl Work {
+    pub(super) async fn new(tipstaff: &Installation, urls: &[String]) -> Result<Self, BoxError> {
+        let catalog = Catalog::connect(tipstaff.database_url(), 8, PATIENCE).await?;
+        let start = Timestamp::now().checked_sub(SignedDuration::from_hours(1))?;
+        let lead = catalog.lead(1, "bench", start).await?;
+        let bus = KafkaBus::new(KafkaOptions {
+            brokers: tipstaff.stack.kafka_brokers()?,
+            prefix: tipstaff.prefix.clone(),
+            properties: Default::default(),
+            partitions: 6,
+            replication: 1,
+            revoke: std::time::Duration::from_secs(5),
+        })?;
+        bus.ensure_topics().await?;
+        let mut documents = Vec::new();
+        for (number, url) in urls.iter().enumerate() {
+            let source_id = catalog.put_source(&source(number, url), start).await?.id;
+            let record = subscription(number, source_id, start);
+            let row = catalog.put_subscription(&record, start).await?;
+            let parsed: url::Url = url.parse()?;
+            let host = format!("{}:{}", parsed.host_str().unwrap_or_default(), parsed.port().unwrap_or(80));
+            documents.push(Document {
+                uid: record.key.uid,
+                source_id,
+                subscription_id: row.scheduled.id,
+                host,
+            });
+        }
+        Ok(Self {
+            catalog,
+            lead,
+            bus,
+            pool: tipstaff.pool.clone(),
+            documents,
+            urls: urls.to_vec(),
+            due: start,
+        })
+    }
+
+    pub(super) fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// Has the worker fetch some of the documents, and says how long it took from the first event to the last row.
+    pub(super) async fn fetch(&mut self, worker: &Process, which: Range<usize>) -> Result<Pass, BoxError> {
+        self.due = self.due.checked_add(SignedDuration::from_secs(1))?;
+        let now = Timestamp::now();
+        let documents = self.documents.get(which.clone()).ok_or("no such documents")?;
+        let urls = self.urls.get(which).ok_or("no such documents")?;
+        let due: Vec<DueRun> = documents
+            .iter()
+            .map(|document| DueRun {
+                subscription_id: document.subscription_id,
+                subscription_uid: document.uid,
+                generation: 1,
+                scheduled_for: self.due,
+                when_active: WhenActive::RunBoth,
+                skip: None,
+                skipped_together: None,
+            })
+            .collect();
+        let mut records: Vec<Record> = Vec::new();
+        for (due, rest) in due.chunks(500).zip(documents.iter().zip(urls).collect::<Vec<_>>().chunks(500)) {
+            let runs = self.lead.fire(due, now).await?.runs;
+            for run in runs {
+                let (document, url) = rest
+                    .iter()
+                    .find(|(document, _)| document.subscription_id == run.subscription_id)
+                    .ok_or("a run of no subscription")?;
+                self.catalog.begin_run(run.run_id, std::slice::from_ref(*url), now).await?;
+                let payload = CrawlUrl {
+                    run_id: run.run_id,
+                    subscription_id: document.subscription_id,
+                    source_id: document.source_id,
+                    url: (*url).clone(),
+                    host: document.host.clone(),
+                    slot_promised: false,
+                };
+                records.push(Event::of_run(run.run_id, "/bench", now, &payload)?.to_record());
+            }
+        }
+        catalog::execute(&self.pool, "delete from outbox").await?;
+        catalog::execute(&self.pool, "vacuum analyze").await?;
+        catalog::execute(&self.pool, "checkpoint").await?;
+
+        let cpu = cpu_seconds_of(worker.id());
+        let started = Instant::now();
+        self.bus.publish(&records).await?;
+        while catalog::count(&self.pool, "select count(*) from runs where finished_at is null").await? > 0 {
+            if started.elapsed() > PATIENCE {
+                return Err("the documents were not fetched in time".into());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let failed = "select count(*) from documents where phase = 'Failed'";
+        if catalog::count(&self.pool, failed).await? > 0 {
+            return Err("a document failed".into());
+        }
+        let cpu_milliseconds = (cpu_seconds_of(worker.id()) - cpu) * 1000.0 / records.len() as f64;
+        Ok(Pass { seconds, cpu_milliseconds })
+    }
+}
+
+fn key(name: String) -> ObjectKey {
+    ObjectKey { uid: Uuid::new_v4(), namespace: "bench".to_owned(), name }
+}
+
+fn source(number: usize, url: &str) -> SourceRecord {
+    let settings = SourceSettings {
+        base_url: url.to_owned(),
+        kind: "auto".to_owned(),
+        obey_robots: false,
+        suspend: false,
+        user_agent: None,
+        headers: Vec::new(),
+        timeout_ms: 60_000,
+        max_bytes: 100_000_000,
+        min_interval_ms: 0,
+        follow: None,
+        cadence_ms: None,
+    };
+    SourceRecord { key: key(format!("source-{number}")), generation: 1, settings }
+}
+
+fn subscription(number: usize, source_id: i64, created_at: Timestamp) -> SubscriptionRecord {
+    let settings = SubscriptionSettings {
+        schedule: "* * * * *".to_owned(),
+        time_zone: "Etc/UTC".to_owned(),
+        starting_deadline_seconds: None,
+        concurrency: Concurrency::Allow,
+        catch_up: CatchUp::Latest,
+        jitter_seconds: 0,
+        suspend: false,
+        jurisdiction: None,
+    };
+    SubscriptionRecord {
+        key: key(format!("subscription-{number}")),
+        generation: 1,
+        source_id,
+        settings,
+        created_at,
+    }
+}
