@@ -6,6 +6,8 @@
 mod artifacts;
 #[path = "catalog/backfill.rs"]
 mod backfill;
+#[path = "catalog/health.rs"]
+mod health;
 #[path = "catalog/hosts.rs"]
 mod hosts;
 #[path = "catalog/lead.rs"]

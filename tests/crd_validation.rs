@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use stack::Stack;
@@ -140,18 +140,25 @@ async fn columns_tell_the_state() {
         cluster.kubectl(&["create", "-f", "-"], &object.to_string()).await.unwrap();
     }
     let now = Timestamp::now();
-    let ready = json!([{
-        "type": "Ready", "status": "True", "reason": "Scheduled", "message": "", "lastTransitionTime": now.to_string(),
-    }]);
+    let condition = |kind: &str, status: &str, reason: &str| {
+        json!({
+            "type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": now.to_string(),
+        })
+    };
+    let source_status = json!({ "status": {
+        "conditions": [
+            condition("Ready", "True", "Registered"),
+            condition("Reachable", "False", "Timeout"),
+            condition("Fresh", "True", "AsExpected"),
+        ],
+        "lastChangeTime": (now - SignedDuration::from_hours(49)).to_string(),
+    } });
     let status = json!({ "status": {
-        "conditions": ready,
+        "conditions": [condition("Ready", "True", "Scheduled")],
         "nextScheduleTime": "2099-01-05T09:00:00Z",
         "lastRun": { "id": "7", "phase": "Succeeded", "reason": "Unchanged" },
     } });
-    for (kind, name, status) in [
-        ("subscription", "weekly", status),
-        ("source", "notices", json!({ "status": { "conditions": ready } })),
-    ] {
+    for (kind, name, status) in [("subscription", "weekly", status), ("source", "notices", source_status)] {
         let patch = status.to_string();
         cluster
             .kubectl(&["patch", kind, name, "--subresource=status", "--type=merge", "-p", &patch], "")
@@ -165,7 +172,11 @@ async fn columns_tell_the_state() {
             "NAME SOURCE SCHEDULE READY LAST RUN REASON NEXT AGE",
             "weekly notices 0 9 * * 1 True Succeeded Unchanged 2099-01-05T09:00:00Z ",
         ),
-        ("tsrc", "NAME KIND URL READY AGE", "notices html https://example.org/notices True "),
+        (
+            "tsrc",
+            "NAME KIND URL READY REACHABLE FRESH LAST CHANGE AGE",
+            "notices html https://example.org/notices True False True 2d1h ",
+        ),
     ] {
         let printed = cluster.kubectl(&["get", resource], "").await.unwrap();
         let lines: Vec<_> =

@@ -157,17 +157,24 @@ async fn what_is_deleted_while_no_operator_runs_goes_at_once_and_is_closed_by_th
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_rest_nothing_is_written_and_a_restart_changes_nothing() {
-    let origin = Origin::start(corpus::CA11).await;
+    let (origin, away) = (Origin::start(corpus::CA11).await, Origin::start("").await);
+    away.set(404, "");
     let tipstaff = Installation::new("rest").await;
     let operator = tipstaff.operator(&[]);
     let _worker = tipstaff.worker(&[]);
-    tipstaff
-        .apply(&(source_at("court", &origin.url()) + &subscription("opinions", "court", NEVER_NOW, "")))
-        .await;
-    tipstaff.condition("tsub/opinions", "Ready", "True", None).await;
-    tipstaff.request("opinions", "now").await;
-    tipstaff.ended_runs("opinions", 1).await;
-    tipstaff.condition("tsub/opinions", "Succeeding", "True", None).await;
+    for (name, source, url, outcome) in
+        [("opinions", "court", origin.url(), "True"), ("nothing", "away", away.url(), "False")]
+    {
+        tipstaff.apply(&(source_at(source, &url) + &subscription(name, source, NEVER_NOW, ""))).await;
+        let patch = r#"{"spec": {"expect": {"cadence": "1h"}}}"#;
+        tipstaff.kubectl(&["patch", "tsrc", source, "--type=merge", "-p", patch], "").await.unwrap();
+        tipstaff.condition(&format!("tsrc/{source}"), "Fresh", "True", None).await;
+        tipstaff.condition(&format!("tsub/{name}"), "Ready", "True", None).await;
+        tipstaff.request(name, "now").await;
+        tipstaff.ended_runs(name, 1).await;
+        tipstaff.condition(&format!("tsub/{name}"), "Succeeding", outcome, None).await;
+        tipstaff.condition(&format!("tsrc/{source}"), "Reachable", outcome, None).await;
+    }
     let settled = settle(&tipstaff).await;
 
     operator.terminate().await;
@@ -281,7 +288,7 @@ const ROWS: &str = "select concat_ws(' ',
 /// What changes with every write: the objects' resource versions, the rows written, the ends of the topics.
 async fn written(tipstaff: &Installation) -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for object in ["tsrc/court", "tsub/opinions"] {
+    for object in ["tsrc/court", "tsrc/away", "tsub/opinions", "tsub/nothing"] {
         all.push((
             object.to_owned(),
             tipstaff.object(object).await["metadata"]["resourceVersion"].to_string(),

@@ -11,6 +11,10 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// Subscription: the latest run succeeded.
 pub const SUCCEEDING: &str = "Succeeding";
+/// Source: it answers.
+pub const REACHABLE: &str = "Reachable";
+/// Source: it has changed within `spec.expect.cadence`. Present only when that is given.
+pub const FRESH: &str = "Fresh";
 
 /// Reasons: why a condition has its status, as one word that programs may rely on. docs/status.md says what to do.
 pub mod reasons {
@@ -32,6 +36,14 @@ pub mod reasons {
     pub const RUN_SUCCEEDED: &str = "RunSucceeded";
     /// The latest run failed.
     pub const RUN_FAILED: &str = "RunFailed";
+    /// Nothing of the source was asked for yet.
+    pub const NOT_FETCHED: &str = "NotFetched";
+    /// The source was fetched. Why one that was not fails, the run reasons say.
+    pub const ANSWERS: &str = "Answers";
+    /// The source changes at least as often as is expected of it.
+    pub const AS_EXPECTED: &str = "AsExpected";
+    /// The source has not changed for longer than is expected of it.
+    pub const CHANGE_OVERDUE: &str = "ChangeOverdue";
 }
 
 /// The status of a condition.
@@ -78,21 +90,33 @@ pub fn set_condition(
     observed_generation: Option<i64>,
     now: Timestamp,
 ) -> bool {
-    let mut wanted = Condition {
+    let before = find_condition(conditions, kind).filter(|before| before.status == status.as_str());
+    let since = before.map_or(now, |before| before.last_transition_time.0);
+    set_condition_since(conditions, kind, status, reason, message, observed_generation, since)
+}
+
+/// The same, where it is known since when the status holds: that becomes the `lastTransitionTime`.
+pub fn set_condition_since(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    status: Status,
+    reason: &str,
+    message: &str,
+    observed_generation: Option<i64>,
+    since: Timestamp,
+) -> bool {
+    let wanted = Condition {
         type_: kind.to_owned(),
         status: status.as_str().to_owned(),
         reason: reason.to_owned(),
         message: message.chars().take(MAX_MESSAGE).collect(),
         observed_generation,
-        last_transition_time: Time(now),
+        last_transition_time: Time(since),
     };
     let Some(existing) = conditions.iter_mut().find(|condition| condition.type_ == kind) else {
         conditions.push(wanted);
         return true;
     };
-    if existing.status == wanted.status {
-        wanted.last_transition_time = existing.last_transition_time.clone();
-    }
     let changed = *existing != wanted;
     *existing = wanted;
     changed
@@ -141,6 +165,24 @@ mod tests {
         );
         assert_eq!(set(Status::True, "B", 2, 40), (true, at(10), "B".into()), "nor is a new generation");
         assert_eq!(set(Status::False, "B", 2, 50), (true, at(50), "B".into()), "a flip is");
+    }
+
+    #[test]
+    fn transition_time_is_the_one_that_is_known() {
+        let mut conditions = Vec::new();
+        let mut set = |second| {
+            let changed = set_condition_since(
+                &mut conditions,
+                REACHABLE,
+                Status::False,
+                "Timeout",
+                "text",
+                Some(1),
+                at(second),
+            );
+            (changed, conditions[0].last_transition_time.0)
+        };
+        assert_eq!([set(10), set(10), set(20)], [(true, at(10)), (false, at(10)), (true, at(20))]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
     reason = "each printer column has a type, and clippy takes the second for a repetition"
 )]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -97,10 +97,42 @@ pub(crate) const UNIQUE_HEADERS: &str = "must not name a header twice (names are
         description = "Whether the source is valid and in use."
     ),
     printcolumn(
+        name = "Reachable",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Reachable\")].status",
+        description = "Whether the source answers."
+    ),
+    printcolumn(
+        name = "Fresh",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Fresh\")].status",
+        description = "Whether the source has changed within the time that is expected of it."
+    ),
+    printcolumn(
+        name = "Last Change",
+        type_ = "date",
+        json_path = ".status.lastChangeTime",
+        description = "When the source had last changed."
+    ),
+    printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
         description = "Why the source is ready or not.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Answer",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Reachable\")].reason",
+        description = "Why the source is reachable or not.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Last Fetch",
+        type_ = "date",
+        json_path = ".status.lastFetchTime",
+        description = "When the source was last fetched.",
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -373,7 +405,8 @@ pub struct SourceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Conditions of the source: Ready (always present), Reconciling and Stalled (when so).
+    /// Conditions of the source: Ready (always present), Reconciling and Stalled (when so), Reachable (whether it
+    /// answers), and, with expect.cadence, Fresh (whether it changes as expected).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
@@ -381,4 +414,18 @@ pub struct SourceStatus {
         extend("x-kubernetes-list-map-keys" = ["type"])
     )]
     pub conditions: Vec<Condition>,
+
+    /// Time at which something of the source was last fetched. Where nothing else is new, it is brought up to date about
+    /// every 15 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fetch_time: Option<Time>,
+
+    /// Time at which something was fetched that differs from what there was before, or is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_change_time: Option<Time>,
+
+    /// Time from which on a source that does not answer is tried again. Absent when it answers, and while it is
+    /// suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try_time: Option<Time>,
 }

@@ -3,13 +3,14 @@
 //! Only the leader works. A replica that is not waits for the lease; one that loses it ends, and starts anew as a
 //! follower: nothing of what it knew as leader lives on. The catalog refuses what a former leader still tries.
 
+mod catalog_figures;
 mod controllers;
 mod lease;
 mod objects;
-mod outbox_figures;
 mod pacer;
 mod removals;
 mod source_controller;
+mod source_news;
 mod status_board;
 mod status_writer;
 mod subscription_controller;

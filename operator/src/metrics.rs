@@ -12,7 +12,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use store::catalog::{FiredRun, OutboxBacklog, RunPhase, RunReport};
+use store::catalog::{FiredRun, OutboxBacklog, RunPhase, RunReport, SourceFigures};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
@@ -70,6 +70,9 @@ pub struct OperatorMetrics {
     outbox: Family<StateLabels, Gauge>,
     outbox_age: Gauge<f64, AtomicU64>,
     relayed: Counter,
+    sources: Gauge,
+    sources_failing: Gauge,
+    sources_overdue: Gauge,
     reconcile_seconds: Family<KindLabels, Histogram, fn() -> Histogram>,
     reconcile_errors: Family<ErrorLabels, Counter>,
     status_writes: Family<KindLabels, Counter>,
@@ -90,6 +93,9 @@ impl OperatorMetrics {
             outbox: Family::default(),
             outbox_age: Gauge::default(),
             relayed: Counter::default(),
+            sources: Gauge::default(),
+            sources_failing: Gauge::default(),
+            sources_overdue: Gauge::default(),
             reconcile_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.001, 4.0, 8))
             }),
@@ -100,6 +106,7 @@ impl OperatorMetrics {
         metrics.begin_at_zero();
         metrics.register_runs(registry);
         metrics.register_outbox(registry);
+        metrics.register_sources(registry);
         metrics.register_objects(registry);
         metrics
     }
@@ -163,6 +170,20 @@ impl OperatorMetrics {
         );
     }
 
+    fn register_sources(&self, registry: &mut Registry) {
+        registry.register("tipstaff_sources", "Sources in the catalog", self.sources.clone());
+        registry.register(
+            "tipstaff_sources_failing",
+            "Sources that do not answer, suspended ones left out",
+            self.sources_failing.clone(),
+        );
+        registry.register(
+            "tipstaff_sources_overdue",
+            "Sources that have not changed for longer than expected, suspended ones left out",
+            self.sources_overdue.clone(),
+        );
+    }
+
     fn register_objects(&self, registry: &mut Registry) {
         registry.register(
             "tipstaff_reconcile_duration_seconds",
@@ -222,6 +243,12 @@ impl OperatorMetrics {
         self.outbox.get_or_create(&DELAYED).set(backlog.delayed);
         let age = backlog.oldest.map_or(0.0, |oldest| now.duration_since(oldest).as_secs_f64());
         self.outbox_age.set(age);
+    }
+
+    pub(crate) fn sources(&self, figures: &SourceFigures) {
+        self.sources.set(figures.count);
+        self.sources_failing.set(figures.failing);
+        self.sources_overdue.set(figures.overdue);
     }
 
     pub(crate) fn reconciled(&self, kind: &'static str, took: Duration) {

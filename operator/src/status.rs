@@ -1,30 +1,21 @@
 //! What a status says: pure functions of a verdict, the catalog's summary, and the status before.
 
+mod source;
+
 use crds::{
-    LastRun, LastSkip, SourceStatus, SubscriptionStatus,
+    LastRun, LastSkip, SubscriptionStatus,
     conditions::{
-        READY, RECONCILING, STALLED, SUCCEEDING, Status, find_condition, reasons, remove_condition,
-        set_condition,
+        FRESH, REACHABLE, READY, RECONCILING, STALLED, SUCCEEDING, Status, find_condition, reasons,
+        remove_condition, set_condition,
     },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use store::catalog::{RunPhase, RunReport, SkippedDueTime, SubscriptionSummary};
 
-use crate::Verdict;
+pub(crate) use source::{can_wait, overdue_in, source_status};
 
-/// The status of a Source.
-pub(crate) fn source_status(
-    before: Option<&SourceStatus>,
-    verdict: &Verdict,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> SourceStatus {
-    let mut status = before.cloned().unwrap_or_default();
-    status.observed_generation = generation;
-    set_verdict(&mut status.conditions, verdict, generation, now);
-    status
-}
+use crate::Verdict;
 
 /// The status of a Subscription. Without a summary, what is shown of its runs stays.
 pub(crate) fn subscription_status(
@@ -132,19 +123,22 @@ fn set_succeeding(
 }
 
 /// The conditions that turned, and are worth an Event: whether the object is ready or why not, that its runs begin to
-/// fail, that they succeed again. One run more that ends like the one before it is not, nor that a new object is as it
-/// should be: of thousands that are applied at once, those that are not would be lost among the others.
+/// fail, that they succeed again, that a source does not answer or change, that it does again. One run more that ends like
+/// the one before it is not, nor that a new object is as it should be: of thousands that are applied at once, those that are
+/// not would be lost among the others.
 pub(crate) fn news<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
     let is_news = |kind: &str, condition: &Condition| {
-        let Some(was) = find_condition(before, kind) else {
-            return condition.status == Status::False.as_str();
-        };
-        let has_turned = was.status != condition.status;
-        let says_more = was.reason != condition.reason
-            || (condition.status == Status::False.as_str() && was.message != condition.message);
+        let is_false = |condition: &Condition| condition.status == Status::False.as_str();
+        let Some(was) = find_condition(before, kind) else { return is_false(condition) };
+        if condition.status == Status::Unknown.as_str() {
+            return false;
+        }
+        let has_turned = was.status != condition.status && (is_false(was) || is_false(condition));
+        let says_more =
+            was.reason != condition.reason || (is_false(condition) && was.message != condition.message);
         has_turned || (kind == READY && says_more)
     };
-    [READY, SUCCEEDING]
+    [READY, SUCCEEDING, REACHABLE, FRESH]
         .into_iter()
         .filter_map(|kind| find_condition(after, kind).filter(|condition| is_news(kind, condition)))
         .collect()
@@ -219,24 +213,46 @@ mod tests {
     }
 
     #[test]
-    fn the_same_verdict_later_changes_nothing() {
-        let ready = verdict(true, reasons::REGISTERED, false);
-        let first = source_status(None, &ready, Some(1), time("2026-01-01T00:00:00.5Z"));
-        let again = source_status(Some(&first), &ready, Some(1), time("2026-01-02T00:00:00Z"));
-        assert_eq!(first, again);
+    fn a_source_that_turns_is_news() {
+        use Status::{False, True, Unknown};
+        for (before, after, expected) in [
+            (None, Unknown, false),
+            (None, False, true),
+            (Some(Unknown), True, false),
+            (Some(Unknown), False, true),
+            (Some(True), False, true),
+            (Some(False), False, false),
+            (Some(False), True, true),
+            (Some(False), Unknown, false),
+        ] {
+            for kind in [REACHABLE, FRESH] {
+                let conditions = |status: Option<Status>, message| {
+                    let mut conditions = Vec::new();
+                    if let Some(status) = status {
+                        let reason = status.as_str();
+                        let now = Timestamp::UNIX_EPOCH;
+                        set_condition(&mut conditions, kind, status, reason, message, None, now);
+                    }
+                    conditions
+                };
+                let (was, is) = (conditions(before, "one"), conditions(Some(after), "another"));
+                assert_eq!(news(&was, &is).len(), usize::from(expected), "{before:?} {after:?}");
+            }
+        }
     }
 
     #[test]
     fn a_verdict_is_ready_stalled_or_reconciling() {
         let now = time("2026-01-01T00:00:00Z");
-        let stalled = source_status(None, &verdict(false, reasons::INVALID_SPEC, false), Some(1), now);
-        assert_eq!(find_condition(&stalled.conditions, STALLED).unwrap().status, "True");
-        let waiting = source_status(Some(&stalled), &verdict(false, reasons::IN_USE, true), Some(1), now);
-        assert!(find_condition(&waiting.conditions, STALLED).is_none());
-        assert_eq!(find_condition(&waiting.conditions, RECONCILING).unwrap().reason, "InUse");
-        let ready = source_status(Some(&waiting), &verdict(true, reasons::REGISTERED, false), Some(2), now);
-        assert_eq!(ready.conditions.len(), 1);
-        assert_eq!(ready.conditions[0].observed_generation, Some(2));
+        let mut conditions = Vec::new();
+        set_verdict(&mut conditions, &verdict(false, reasons::INVALID_SPEC, false), Some(1), now);
+        assert_eq!(find_condition(&conditions, STALLED).unwrap().status, "True");
+        set_verdict(&mut conditions, &verdict(false, reasons::IN_USE, true), Some(1), now);
+        assert!(find_condition(&conditions, STALLED).is_none());
+        assert_eq!(find_condition(&conditions, RECONCILING).unwrap().reason, "InUse");
+        set_verdict(&mut conditions, &verdict(true, reasons::REGISTERED, false), Some(2), now);
+        assert_eq!(conditions.len(), 1);
+        assert_eq!(conditions[0].observed_generation, Some(2));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use artifacts::{Artifact, LatestArtifact, NewArtifact};
 pub use documents::{
     CrawlWork, Evidence, Findings, FoundCount, FoundDocument, KnownDocument, StoredDocument,
 };
-pub use health::{SourceFailing, SourceHealth, SourceNews};
+pub use health::{SourceFailing, SourceFigures, SourceHealth, SourceNews};
 pub use hosts::{KeptSlots, Slot, SlotRequest};
 pub use lead::Lead;
 pub use objects::ObjectKey;

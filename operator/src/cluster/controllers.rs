@@ -32,10 +32,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
+    catalog_figures,
     objects::{Guarded, Kind},
-    outbox_figures,
     removals::{Removals, may_remove},
-    source_controller,
+    source_controller, source_news,
     status_board::StatusBoard,
     status_writer::StatusWriter,
     subscription_controller,
@@ -147,7 +147,9 @@ pub(super) fn start(
     });
     let mut tasks = JoinSet::new();
 
-    let controller = sources.graceful_shutdown_on(stop.clone().cancelled_owned());
+    let controller = sources
+        .reconcile_on(source_news::of_sources(engine.clone()))
+        .graceful_shutdown_on(stop.clone().cancelled_owned());
     let reconcile = |object, context: Arc<Context>| {
         measured::<Source>(context.metrics.clone(), source_controller::reconcile(object, context))
     };
@@ -164,7 +166,7 @@ pub(super) fn start(
     let running = controller.run(reconcile, on_error, context.clone());
     tasks.spawn(running.for_each(|result| async { log_result(result) }));
 
-    tasks.spawn(outbox_figures::keep(engine.clone(), metrics.clone(), stop.clone()));
+    tasks.spawn(catalog_figures::keep(engine.clone(), metrics.clone(), stop.clone()));
     let removals = Removals {
         reconciler: context.reconciler.clone(),
         board: context.board.clone(),

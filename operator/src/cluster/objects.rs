@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, marker::PhantomData};
 
-use crds::conditions::{SUCCEEDING, reasons};
+use crds::conditions::{FRESH, REACHABLE, SUCCEEDING, reasons};
 use k8s_openapi::{
     NamespaceResourceScope,
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
@@ -58,7 +58,7 @@ impl Kind for crds::Source {
     }
 
     fn status_of_conditions(conditions: Vec<Condition>, generation: Option<i64>) -> Self::Status {
-        Self::Status { conditions, observed_generation: generation }
+        Self::Status { conditions, observed_generation: generation, ..Self::Status::default() }
     }
 }
 
@@ -140,7 +140,12 @@ pub(super) async fn announce<K: Kind>(
             type_: if condition.status == "True" { EventType::Normal } else { EventType::Warning },
             reason: condition.reason.clone(),
             note: Some(shortened(&condition.message)),
-            action: if condition.type_ == SUCCEEDING { "Run" } else { "Reconcile" }.to_owned(),
+            action: match condition.type_.as_str() {
+                SUCCEEDING => "Run",
+                REACHABLE | FRESH => "Fetch",
+                _ => "Reconcile",
+            }
+            .to_owned(),
             secondary: None,
         };
         if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {

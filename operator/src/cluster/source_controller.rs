@@ -1,8 +1,11 @@
 //! Sources.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use crds::{FINALIZER, Source};
+use crds::{
+    FINALIZER, Source,
+    conditions::{READY, is_true},
+};
 use kube::{
     Resource, ResourceExt,
     core::PartialObjectMeta,
@@ -16,7 +19,14 @@ use super::{
     controllers::{Context, ControllerError},
     objects::{Guarded, Kind, announce, metadata_api, metadata_of, show_unreadable, write_status},
 };
-use crate::{SourceDeletion, Verdict, reconcile::object_uid, status::source_status};
+use crate::{
+    ReconcileError, SourceDeletion, Verdict,
+    reconcile::object_uid,
+    status::{can_wait, overdue_in, source_status},
+};
+
+/// The longest that a source is left unseen which becomes overdue at a known time: timers do not reach far.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) async fn reconcile(
     object: Arc<Guarded<Source>>,
@@ -45,12 +55,18 @@ pub(super) async fn reconcile(
 
 async fn apply(source: &Source, context: &Context) -> Result<Action, ControllerError> {
     let verdict = context.reconciler.apply_source(source).await?;
-    if verdict.ready {
+    if verdict.ready && !is_known_as_ready(source) {
         // Only the subscriptions' controller listens, and it ends with this one.
         let _ = context.source_changes.send((source.namespace().unwrap_or_default(), source.name_any()));
     }
-    show(source, &verdict, context).await?;
-    Ok(Action::await_change())
+    show(source, &verdict, context).await
+}
+
+/// Whether its subscriptions have nothing new to learn from the spec. News of its health are of no interest to them.
+fn is_known_as_ready(source: &Source) -> bool {
+    source.status.as_ref().is_some_and(|status| {
+        status.observed_generation == source.metadata.generation && is_true(&status.conditions, READY)
+    })
 }
 
 async fn clean_up(
@@ -69,15 +85,21 @@ async fn clean_up(
     }
 }
 
-async fn show(source: &Source, verdict: &Verdict, context: &Context) -> Result<(), ControllerError> {
+/// Shows a verdict and how the source answers, and tells when to look again.
+async fn show(source: &Source, verdict: &Verdict, context: &Context) -> Result<Action, ControllerError> {
+    let engine = &context.reconciler.engine;
+    let health = engine.catalog.source_health(object_uid(source)?).await.map_err(ReconcileError::from)?;
     let before = source.status.as_ref();
-    let now = context.reconciler.engine.clock.now();
-    let status = source_status(before, verdict, source.metadata.generation, now);
-    if before != Some(&status) {
+    let now = engine.clock.now();
+    let status = source_status(before, verdict, source.metadata.generation, health.as_ref(), now);
+    let wait = before.and_then(|before| can_wait(before, &status, now));
+    if wait.is_none() && before != Some(&status) {
         let over = source.resource_version();
         write_status::<Source>(&context.client, source, over.as_deref(), &before, &status).await?;
         context.metrics.status_written(Source::NAME);
+        announce::<Source>(&context.recorder, source, source.conditions(), &status.conditions).await;
     }
-    announce::<Source>(&context.recorder, source, source.conditions(), &status.conditions).await;
-    Ok(())
+    let overdue = health.as_ref().and_then(|health| overdue_in(health, now));
+    let next_look = wait.into_iter().chain(overdue).min();
+    Ok(next_look.map_or_else(Action::await_change, |wait| Action::requeue(wait.min(LONGEST_WAIT))))
 }

@@ -1,5 +1,7 @@
 //! How sources answer: what their status shows, and how often those that fail are tried.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -11,12 +13,16 @@ use super::{Catalog, CatalogError, failed, sql_time, time};
 pub struct SourceHealth {
     /// Set while it does not.
     pub failing: Option<SourceFailing>,
-    /// When a document of it was last brought in.
+    /// When a document of it was last fetched.
     pub last_fetch_at: Option<Timestamp>,
-    /// When one had last changed.
+    /// When one was fetched that differs from what the source had at its URL before, or is new.
     pub last_change_at: Option<Timestamp>,
     /// Since when it is watched.
     pub watched_since: Timestamp,
+    /// Within which time a change is expected at least once.
+    pub cadence: Option<Duration>,
+    /// Whether nothing is to be fetched for now.
+    pub is_suspended: bool,
 }
 
 /// A source that fails.
@@ -45,6 +51,21 @@ pub struct SourceNews {
     pub written_at: Timestamp,
 }
 
+/// What there is to know of all live sources, for figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceFigures {
+    /// How many there are.
+    pub count: i64,
+    /// How many of them fail; those that are suspended are not counted.
+    pub failing: i64,
+    /// How many have not changed for longer than is expected of them; those that are suspended are not counted.
+    pub overdue: i64,
+}
+
+/// How far back news are read again: longer than the database lets a transaction wait, so that one which wrote its news
+/// before others and committed after them is not missed.
+const NEWS_OVERLAP: &str = "30 seconds";
+
 impl Catalog {
     /// How a source answers; none of one that is not in the catalog.
     ///
@@ -52,7 +73,8 @@ impl Catalog {
     /// When the catalog fails.
     pub async fn source_health(&self, uid: Uuid) -> Result<Option<SourceHealth>, CatalogError> {
         let row = sqlx::query(
-            "select failing_since, failing_reason, failing_message, next_try_at, last_fetch_at, last_change_at, created_at
+            "select failing_since, failing_reason, failing_message, next_try_at, last_fetch_at, last_change_at, created_at,
+                 (settings ->> 'cadence_ms')::bigint as cadence_ms, (settings ->> 'suspend')::boolean as is_suspended
              from sources where uid = $1 and deleted_at is null",
         )
         .bind(uid)
@@ -62,30 +84,73 @@ impl Catalog {
         row.as_ref().map(health).transpose().map_err(failed("read a source's health"))
     }
 
-    /// The sources whose health was written after a time, by the database's clock; without one, all that have any.
+    /// The sources whose health was written since `last_read`, and when this was read, which is for the next call; both by
+    /// the database's clock. Some are told again: transactions do not commit in the order in which they write. The first
+    /// call, without a time, has those of the last moments only.
     ///
     /// # Errors
     /// When the catalog fails.
-    pub async fn source_news(&self, after: Option<Timestamp>) -> Result<Vec<SourceNews>, CatalogError> {
+    pub async fn source_news(
+        &self,
+        last_read: Option<Timestamp>,
+    ) -> Result<(Timestamp, Vec<SourceNews>), CatalogError> {
         let rows = sqlx::query(
-            "select id, namespace, name, health_written_at from sources
-             where deleted_at is null and health_written_at > coalesce($1, '-infinity') order by health_written_at",
+            "select clock.read_at, o.id, o.namespace, o.name, o.health_written_at
+             from (values (statement_timestamp())) as clock (read_at)
+             left join sources o on o.deleted_at is null
+                 and o.health_written_at > coalesce($1, statement_timestamp()) - $2::text::interval
+             order by o.health_written_at",
         )
-        .bind(after.map(sql_time))
+        .bind(last_read.map(sql_time))
+        .bind(NEWS_OVERLAP)
         .fetch_all(&self.pool)
         .await
         .map_err(failed("look for news of sources"))?;
-        rows.iter()
-            .map(|row| {
-                Ok(SourceNews {
-                    id: row.try_get("id")?,
-                    namespace: row.try_get("namespace")?,
-                    name: row.try_get("name")?,
-                    written_at: row.try_get::<jiff_sqlx::Timestamp, _>("health_written_at")?.to_jiff(),
-                })
+        let read = || -> Result<_, sqlx::Error> {
+            let mut read_at = Timestamp::MIN;
+            let mut news = Vec::with_capacity(rows.len());
+            for row in &rows {
+                read_at = row.try_get::<jiff_sqlx::Timestamp, _>("read_at")?.to_jiff();
+                if let Some(id) = row.try_get("id")? {
+                    news.push(SourceNews {
+                        id,
+                        namespace: row.try_get("namespace")?,
+                        name: row.try_get("name")?,
+                        written_at: row.try_get::<jiff_sqlx::Timestamp, _>("health_written_at")?.to_jiff(),
+                    });
+                }
+            }
+            Ok((read_at, news))
+        };
+        read().map_err(failed("read news of sources"))
+    }
+
+    /// How many sources there are, and how many of them want to be looked at.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn source_figures(&self, now: Timestamp) -> Result<SourceFigures, CatalogError> {
+        let row = sqlx::query(
+            "select count(*) as count,
+                 count(*) filter (where failing_since is not null and not is_suspended) as failing,
+                 count(*) filter (where change_due_at <= $1 and not is_suspended) as overdue
+             from (select failing_since, (settings ->> 'suspend')::boolean as is_suspended,
+                     coalesce(last_change_at, created_at)
+                         + (settings ->> 'cadence_ms')::bigint * interval '1 millisecond' as change_due_at
+                 from sources where deleted_at is null) live",
+        )
+        .bind(sql_time(now))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed("count the sources"))?;
+        let figures = || -> Result<_, sqlx::Error> {
+            Ok(SourceFigures {
+                count: row.try_get("count")?,
+                failing: row.try_get("failing")?,
+                overdue: row.try_get("overdue")?,
             })
-            .collect::<Result<_, _>>()
-            .map_err(failed("read news of sources"))
+        };
+        figures().map_err(failed("read the sources' figures"))
     }
 
     /// Notes that the document of a run's base URL failed in a way that may pass, and is tried again within the run.
@@ -120,17 +185,25 @@ impl Catalog {
     }
 }
 
-/// Notes that a document was brought in, at `$3`, where `finished` has it; that of the base URL shows that the source
-/// answers.
-pub(super) const ANSWERED: &str = "update sources o set last_fetch_at = $3, health_written_at = clock_timestamp(), \
-     last_change_at = case when f.changed then $3 else o.last_change_at end, \
+/// Notes that a document was brought in, where `finished` has it and `artifact` what shows it; that of the base URL shows
+/// that the source answers.
+///
+/// When it was fetched, and whether it is a change of the source, the artifact tells: several runs may share one, and what
+/// is new to a subscription need not be.
+pub(super) const ANSWERED: &str = "update sources o set health_written_at = clock_timestamp(), \
+     last_fetch_at = greatest(o.last_fetch_at, a.fetched_at), \
+     last_change_at = case when a.fetch_hash is distinct from before.fetch_hash \
+         then greatest(o.last_change_at, a.fetched_at) else o.last_change_at end, \
      failures = case when f.is_base then 0 else o.failures end, \
      failing_since = case when not f.is_base then o.failing_since end, \
      failing_reason = case when not f.is_base then o.failing_reason end, \
      failing_message = case when not f.is_base then o.failing_message end, \
      next_try_at = case when not f.is_base then o.next_try_at end, \
      held_back_until = case when not f.is_base then o.held_back_until end \
-     from finished f where o.id = f.source_id";
+     from finished f, artifact a left join lateral (select earlier.fetch_hash from artifacts earlier \
+         where earlier.source_id = a.source_id and earlier.source_url = a.source_url and earlier.id < a.id \
+         order by earlier.id desc limit 1) before on true \
+     where o.id = f.source_id";
 
 /// Notes that the document of the base URL failed for good. Scheduled runs are held back then: for a minute at first, twice
 /// as long after each further failure, an hour at most.
@@ -174,5 +247,9 @@ fn health(row: &PgRow) -> Result<SourceHealth, sqlx::Error> {
         last_fetch_at: time(row.try_get("last_fetch_at")?),
         last_change_at: time(row.try_get("last_change_at")?),
         watched_since: row.try_get::<jiff_sqlx::Timestamp, _>("created_at")?.to_jiff(),
+        cadence: row
+            .try_get::<Option<i64>, _>("cadence_ms")?
+            .map(|cadence| Duration::from_millis(cadence.unsigned_abs())),
+        is_suspended: row.try_get("is_suspended")?,
     })
 }

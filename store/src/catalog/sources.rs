@@ -69,12 +69,15 @@ impl Catalog {
         .await
         .map_err(failed("retire a source"))?;
         let id = sqlx::query_scalar(
-            // One who reads an older state of the object does not overwrite a newer one.
+            // One who reads an older state of the object does not overwrite a newer one. What failed may be mended by
+            // other settings: with them, the source is tried at its next due time.
             "insert into sources as o (uid, namespace, name, generation, settings, created_at, updated_at)
              values ($1, $2, $3, $4, $5, $6, $6)
              on conflict (uid) do update set
                  generation = greatest(o.generation, excluded.generation),
                  settings = case when excluded.generation >= o.generation then excluded.settings else o.settings end,
+                 held_back_until = case when excluded.settings = o.settings then o.held_back_until end,
+                 next_try_at = case when excluded.settings = o.settings then o.next_try_at end,
                  updated_at = excluded.updated_at, deleted_at = null
              returning id",
         )
