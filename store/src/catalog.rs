@@ -5,7 +5,7 @@
 mod artifacts;
 mod backfill;
 mod lead;
-mod objects;
+mod object_key;
 mod outbox;
 mod runs;
 mod schedule;
@@ -26,7 +26,7 @@ use sqlx::{
 
 pub use artifacts::{Artifact, CrawlWork, NewArtifact, StoredArtifact};
 pub use lead::Lead;
-pub use objects::ObjectKey;
+pub use object_key::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};
 pub use runs::{RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
