@@ -25,11 +25,11 @@ use uuid::Uuid;
 /// Kafka, PostgreSQL and the object store as they are in earnest: encrypted, and with certificates and passwords.
 const SECURED: &str = "
 database:
-  tls: {caSecret: catalog-ca, clientCertificateSecret: catalog-client}
+  tls: {caSecret: catalog-ca, caKey: root.pem, clientCertificateSecret: catalog-client}
 kafka:
   brokers: 'a:9093,b:9093'
   prefix: court.
-  tls: {enabled: true, caSecret: kafka-ca, caKey: root.pem, clientCertificateSecret: kafka-client}
+  tls: {enabled: true, caSecret: brokers-ca, caKey: root.pem, clientCertificateSecret: brokers-client}
   sasl: {mechanism: SCRAM-SHA-512, existingSecret: kafka-user}
   properties: {socket.keepalive.enable: true}
 s3:
@@ -152,6 +152,13 @@ async fn the_api_server_takes_everything_under_the_restricted_profile() {
     let place = Place::new().await;
     for (name, values) in installations(&place.namespace) {
         let mut made = objects(&place.stack, &place.namespace, &values).await;
+        // What has the label is all that a release is: it is found by it, and gone after an uninstall.
+        for object in &made {
+            assert_eq!(
+                object["metadata"]["labels"]["app.kubernetes.io/part-of"], "tipstaff",
+                "{name}: {object}"
+            );
+        }
         // Their definitions are not Kubernetes' own.
         made.retain(|object| object["apiVersion"] != "monitoring.coreos.com/v1");
         place.make_accounts(&made).await;
@@ -170,7 +177,9 @@ async fn the_api_server_takes_everything_under_the_restricted_profile() {
 async fn helm_has_nothing_to_object_to() {
     let stack = Stack::shared().await.unwrap();
     for (chart, values) in [("tipstaff", REQUIRED), ("dev-deps", "{}")] {
-        stack.helm(&["lint", "--strict", &folder(chart), "--values", "-"], values).await.unwrap();
+        let folder = folder(chart);
+        let arguments = ["lint", "--strict", &folder, "--values", "-", "--kube-version", "1.36.3"];
+        stack.helm(&arguments, values).await.unwrap();
     }
 }
 
@@ -195,46 +204,95 @@ async fn no_secret_is_rendered_and_each_is_referred_to() {
          ssl.ca.location=/etc/tipstaff/kafka-ca/root.pem;ssl.certificate.location=/etc/tipstaff/kafka-client/tls.crt;\
          ssl.key.location=/etc/tipstaff/kafka-client/tls.key"
     );
-    let migration = one(&made, "Job", "tipstaff-migrate");
-    for object in [one(&made, "Deployment", "tipstaff-operator"), migration] {
+    let deployment = one(&made, "Deployment", "tipstaff-operator");
+    let files = [
+        ("PGSSLROOTCERT", "root.pem", "catalog-ca"),
+        ("PGSSLCERT", "tls.crt", "catalog-client"),
+        ("PGSSLKEY", "tls.key", "catalog-client"),
+    ];
+    for object in [deployment, one(&made, "Job", "tipstaff-migrate")] {
         assert_eq!(variable(container(object), "PGSSLMODE")["value"], "verify-full");
-        assert_mounted(object, variable(container(object), "PGSSLROOTCERT")["value"].as_str().unwrap());
-        assert_mounted(object, variable(container(object), "PGSSLKEY")["value"].as_str().unwrap());
+        for (name, file, secret) in files {
+            let path = variable(container(object), name)["value"].as_str().unwrap();
+            assert!(path.ends_with(&format!("/{file}")), "{name}: {path}");
+            assert_mounted(object, path, secret);
+        }
     }
-    assert_mounted(one(&made, "Deployment", "tipstaff-operator"), "/etc/tipstaff/kafka-ca/root.pem");
-    assert_mounted(one(&made, "Deployment", "tipstaff-operator"), "/etc/tipstaff/kafka-client/tls.key");
+    assert_mounted(deployment, "/etc/tipstaff/kafka-ca/root.pem", "brokers-ca");
+    assert_mounted(deployment, "/etc/tipstaff/kafka-client/tls.key", "brokers-client");
+    let file = one(&made, "ConfigMap", "tipstaff-workers")["data"]["workers.yaml"].as_str().unwrap();
+    let workers: Value = serde_saphyr::from_str(file).unwrap();
+    let keys = [("AWS_ACCESS_KEY_ID", "access-key-id"), ("AWS_SECRET_ACCESS_KEY", "secret-access-key")];
+    for (name, key) in keys {
+        let reference = &variable(&workers, name)["valueFrom"]["secretKeyRef"];
+        assert_eq!(reference, &serde_json::json!({ "name": "store", "key": key }), "{name}");
+    }
+    let secrets = workers["volumes"].as_array().unwrap().iter().map(|volume| &volume["secret"]["secretName"]);
+    let given = ["catalog-ca", "catalog-client", "brokers-ca", "brokers-client", "store-ca"];
+    assert_eq!(secrets.collect::<Vec<_>>(), given);
 }
 
-/// A file's folder is a volume of a Secret.
-fn assert_mounted(object: &Value, path: &str) {
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_is_told_of_passwords_without_encryption() {
+    let stack = Stack::shared().await.unwrap();
+    let made = objects(&stack, "court", "kafka: {sasl: {mechanism: PLAIN, existingSecret: user}}").await;
+    let operator = container(one(&made, "Deployment", "tipstaff-operator"));
+    let properties = &variable(operator, "KAFKA_PROPERTIES")["value"];
+    assert_eq!(properties, "sasl.mechanism=PLAIN;security.protocol=SASL_PLAINTEXT");
+}
+
+/// A file's folder is a volume of the Secret.
+fn assert_mounted(object: &Value, path: &str, secret: &str) {
     let folder = path.rsplit_once('/').unwrap().0;
     let mounts = container(object)["volumeMounts"].as_array().unwrap();
     let mount = mounts.iter().find(|mount| mount["mountPath"] == folder);
     let mount = mount.unwrap_or_else(|| panic!("nothing is mounted at {folder}"));
     let volumes = object["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
     let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
-    assert!(volume["secret"]["secretName"].is_string(), "{volume}");
+    assert_eq!(volume["secret"]["secretName"], secret, "{volume}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_fetch_reach_the_internet_and_nothing_else_of_the_cluster() {
     let stack = Stack::shared().await.unwrap();
     let made = objects(&stack, "court", EVERYTHING).await;
+    let policies = made.iter().filter(|object| object["kind"] == "NetworkPolicy").count();
+    assert_eq!(policies, 3, "each one opens something: {}", names(&made));
     let all = one(&made, "NetworkPolicy", "tipstaff-worker");
     let internet = one(&made, "NetworkPolicy", "tipstaff-worker-internet");
     let roles = &internet["spec"]["podSelector"]["matchExpressions"][0];
     assert_eq!(roles["values"], serde_json::json!(["crawl", "deliver"]));
     for policy in [all, internet] {
         assert_eq!(policy["spec"]["policyTypes"], serde_json::json!(["Egress"]));
-        assert_eq!(policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"], "tipstaff-worker");
+        let selected = serde_json::json!({
+            "app.kubernetes.io/name": "tipstaff-worker",
+            "app.kubernetes.io/instance": RELEASE,
+        });
+        assert_eq!(policy["spec"]["podSelector"]["matchLabels"], selected);
     }
+    // Name servers, what `networkPolicy.services` has, and nothing else.
+    let [dns, services] = all["spec"]["egress"].as_array().unwrap().as_slice() else { panic!("{all}") };
+    let port = |protocol: &str| serde_json::json!({ "port": 53, "protocol": protocol });
+    assert_eq!(dns["ports"], serde_json::json!([port("UDP"), port("TCP")]));
+    assert!(!dns["to"].as_array().unwrap().is_empty());
+    let given = serde_json::json!({ "to": [{ "namespaceSelector": {} }], "ports": [{ "port": 9092 }] });
+    assert_eq!(services, &given);
+    assert_eq!(internet["spec"]["egress"].as_array().unwrap().len(), 1, "{internet}");
     let blocks = internet["spec"]["egress"][0]["to"].as_array().unwrap();
     let cidrs: Vec<_> = blocks.iter().map(|block| block["ipBlock"]["cidr"].as_str().unwrap()).collect();
     assert_eq!(cidrs, ["0.0.0.0/0", "::/0", "10.1.2.0/24", "fd00::/8"]);
-    for (block, closed) in [(0, ["10.0.0.0/8", "198.18.0.0/15"]), (1, ["fc00::/7", "2001:db8::/32"])] {
-        let except = blocks[block]["ipBlock"]["except"].as_array().unwrap();
-        assert!(closed.iter().all(|cidr| except.contains(&(*cidr).into())), "{except:?}");
-    }
+    let closed = [
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+    ];
+    assert_eq!(blocks[0]["ipBlock"]["except"], serde_json::json!(closed));
+    let closed = ["fc00::/7", "fe80::/10", "2001:db8::/32"];
+    assert_eq!(blocks[1]["ipBlock"]["except"], serde_json::json!(closed));
     // The API server is open to the role that reads Secrets, at its address and port alone.
     let api_server = &one(&made, "NetworkPolicy", "tipstaff-worker-crawl-api-server")["spec"];
     let selected = &api_server["podSelector"]["matchLabels"];
@@ -250,11 +308,13 @@ async fn workers_that_fetch_reach_the_internet_and_nothing_else_of_the_cluster()
     assert!(
         made_without.iter().all(|object| object["metadata"]["name"] != "tipstaff-worker-crawl-api-server")
     );
-    let ports = one(&made, "NetworkPolicy", "tipstaff-metrics");
-    assert_eq!(
-        ports["spec"]["ingress"][0]["ports"],
-        serde_json::json!([{ "port": 8080, "protocol": "TCP" }])
-    );
+    let metrics = &one(&made, "NetworkPolicy", "tipstaff-metrics")["spec"];
+    assert_eq!(metrics["policyTypes"], serde_json::json!(["Ingress"]));
+    let programs = &metrics["podSelector"]["matchExpressions"][0]["values"];
+    assert_eq!(programs, &serde_json::json!(["tipstaff-operator", "tipstaff-worker"]));
+    let port = serde_json::json!({ "port": 8080, "protocol": "TCP" });
+    let open = serde_json::json!([{ "ports": [port], "from": [{ "namespaceSelector": {} }] }]);
+    assert_eq!(metrics["ingress"], open);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,7 +324,17 @@ async fn prometheus_and_grafana_get_what_they_look_for() {
     for program in ["operator", "worker"] {
         let monitor = one(&made, "PodMonitor", &format!("tipstaff-{program}"));
         assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
-        assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], "health");
+        // No API server here checks what it does not know.
+        let labels = serde_json::json!({
+            "app.kubernetes.io/name": format!("tipstaff-{program}"),
+            "app.kubernetes.io/instance": RELEASE,
+        });
+        let spec = serde_json::json!({
+            "selector": { "matchLabels": labels },
+            "podTargetLabels": ["app.kubernetes.io/component"],
+            "podMetricsEndpoints": [{ "port": "health", "path": "/metrics", "interval": "30s" }],
+        });
+        assert_eq!(monitor["spec"], spec);
     }
     let operator = one(&made, "Deployment", "tipstaff-operator");
     let selected = &one(&made, "PodMonitor", "tipstaff-operator")["spec"]["selector"]["matchLabels"];
@@ -272,12 +342,17 @@ async fn prometheus_and_grafana_get_what_they_look_for() {
     for (name, value) in selected.as_object().unwrap() {
         assert_eq!(&labels[name], value);
     }
-    let groups = one(&made, "PrometheusRule", RELEASE)["spec"]["groups"].as_array().unwrap();
+    let port = serde_json::json!({ "name": "health", "containerPort": 8080, "protocol": "TCP" });
+    assert_eq!(container(operator)["ports"], serde_json::json!([port]));
+    let rule = one(&made, "PrometheusRule", RELEASE);
+    assert_eq!(rule["metadata"]["labels"]["release"], "prometheus");
+    let groups = rule["spec"]["groups"].as_array().unwrap();
     let written: Value =
         serde_saphyr::from_str(include_str!("../charts/tipstaff/alerts/tipstaff.yaml")).unwrap();
     assert_eq!(&Value::Array(groups.clone()), &written["groups"]);
     let dashboard = one(&made, "ConfigMap", "tipstaff-dashboard");
     assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+    assert_eq!(dashboard["metadata"]["annotations"]["grafana_folder"], "Tipstaff");
     let text = dashboard["data"]["tipstaff.json"].as_str().unwrap();
     let written: Value =
         serde_json::from_str(include_str!("../charts/tipstaff/dashboards/tipstaff.json")).unwrap();
@@ -294,8 +369,11 @@ async fn the_notes_say_the_next_command() {
     let shown = place.stack.helm(&arguments, &values).await.unwrap();
     let notes = shown.split("NOTES:").nth(1).unwrap();
     let test = format!("helm test tipstaff --namespace {}", place.namespace);
-    for part in ["all namespaces", "kubectl rollout status deployment/tipstaff-operator", &test] {
+    let status =
+        format!("kubectl rollout status deployment/tipstaff-operator --namespace {}", place.namespace);
+    for part in ["all namespaces", &status, &test, "/examples/public.yaml\n"] {
         assert!(notes.contains(part), "{part:?} in {notes}");
     }
+    assert!(std::path::Path::new(&format!("{folder}/../../examples/public.yaml")).exists());
     place.remove().await;
 }

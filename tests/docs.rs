@@ -45,6 +45,12 @@ fn every_metric_is_documented_and_no_other() {
     let scaling: Vec<&str> =
         SCALING_METRICS.split('"').filter(|text| text.starts_with("tipstaff_")).collect();
     assert_eq!(listed(METRICS, "## Scaling"), unique(scaling));
+    let texts: Vec<&str> = SCALING_METRICS.split('"').skip(1).step_by(2).collect();
+    for (row, registered) in rows(METRICS, "## Scaling").zip(texts.chunks(2)) {
+        let [name, meaning] = registered else { panic!("{registered:?}") };
+        assert!(row.starts_with(&format!("| `{name}` | gauge | `role`")), "{row}");
+        assert!(row.ends_with(&format!(" | {meaning} |")), "{row}");
+    }
     let mut registry = Registry::default();
     WorkerMetrics::register(&mut registry);
     assert_documented("## Workers", &registry);

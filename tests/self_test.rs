@@ -7,19 +7,7 @@ use std::process::{Output, Stdio};
 use tests::{Installation, Origin, corpus, program};
 use tokio::process::Command;
 
-/// What the chart grants it: see charts/tipstaff/templates/tests/self-test.yaml.
-const PERMISSIONS: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: self-test}
-rules: [{apiGroups: [tipstaff.dev], resources: [sources, subscriptions], verbs: [create, get, delete]}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: self-test}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: self-test}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: self-test}]
-";
+const PERMISSIONS: &str = include_str!("src/self_test_permissions.yaml");
 
 struct Test {
     tipstaff: Installation,

@@ -8,7 +8,7 @@ mod documents;
 mod health;
 mod hosts;
 mod lead;
-mod objects;
+mod object_key;
 mod outbox;
 mod robots;
 mod runs;
@@ -35,7 +35,7 @@ pub use documents::{
 pub use health::{SourceFailing, SourceFigures, SourceHealth, SourceNews};
 pub use hosts::{KeptSlots, Slot, SlotRequest};
 pub use lead::Lead;
-pub use objects::ObjectKey;
+pub use object_key::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};
 pub use robots::{RobotsOutcome, RobotsRecord};
 pub use runs::{RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger};

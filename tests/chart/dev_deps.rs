@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use stack::Artifact;
 
-use crate::{Place, container, manifests, one, parsed};
+use crate::{Place, container, manifests, one, parsed, variable};
 
 const VALUES: &str = include_str!("../../charts/dev-deps/tipstaff-values.yaml");
 
@@ -21,7 +21,8 @@ async fn the_api_server_takes_the_parts_for_trials_under_the_restricted_profile(
         place.check(&made).await.unwrap_or_else(|error| panic!("{values}: {error}"));
     }
     for (values, part) in [("kafaka: {}", "kafaka"), ("storage: {enable: true}", "enable")] {
-        let error = manifests(&place.stack, "dev-deps", &place.namespace, values).await.unwrap_err();
+        let made = manifests(&place.stack, "dev-deps", &place.namespace, values).await;
+        let error = made.err().unwrap_or_else(|| panic!("{values} is taken"));
         assert!(error.contains(part), "{error}");
     }
     place.remove().await;
@@ -55,11 +56,34 @@ async fn their_values_for_tipstaff_name_what_they_make() {
     // Each part is one that a Service finds.
     for part in ["kafka", "postgres", "minio"] {
         let name = format!("deps-{part}");
-        let labels = &one(&parts, "StatefulSet", &name)["spec"]["template"]["metadata"]["labels"];
-        for (label, value) in one(&parts, "Service", &name)["spec"]["selector"].as_object().unwrap() {
+        let set = one(&parts, "StatefulSet", &name);
+        let labels = &set["spec"]["template"]["metadata"]["labels"];
+        let service = &one(&parts, "Service", &name)["spec"];
+        for (label, value) in service["selector"].as_object().unwrap() {
             assert_eq!(&labels[label], value);
         }
+        assert_eq!(service["ports"][0]["targetPort"], container(set)["ports"][0]["name"]);
+        assert_eq!(container(set)["ports"][0]["containerPort"], service["ports"][0]["port"]);
+        assert_eq!(set["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
     }
+    // What is at the addresses is what the values say.
+    let domain = format!("{}.svc", place.namespace);
+    let secret = &one(&parts, "Secret", "deps-postgres")["stringData"];
+    let url = secret["database-url"].as_str().unwrap();
+    let password = secret["password"].as_str().unwrap();
+    let begin = format!("postgres://tipstaff:{password}@deps-postgres.{domain}:5432/tipstaff");
+    assert!(url.split('?').next() == Some(begin.as_str()), "another user, password, host or database");
+    let postgres = container(one(&parts, "StatefulSet", "deps-postgres"));
+    for name in ["POSTGRES_USER", "POSTGRES_DB"] {
+        assert_eq!(variable(postgres, name)["value"], "tipstaff", "{name}");
+    }
+    let kafka = container(one(&parts, "StatefulSet", "deps-kafka"));
+    let advertised = format!("PLAINTEXT://deps-kafka.{domain}:9092");
+    assert_eq!(variable(kafka, "KAFKA_ADVERTISED_LISTENERS")["value"], advertised);
+    let minio = &one(&parts, "StatefulSet", "deps-minio")["spec"]["template"]["spec"];
+    let drive = minio["containers"][0]["args"][1].as_str().unwrap();
+    let bucket = variable(&workers, "S3_BUCKET")["value"].as_str().unwrap();
+    assert_eq!(minio["initContainers"][0]["command"][2], format!("{drive}/{bucket}"));
     place.remove().await;
 }
 
@@ -71,7 +95,8 @@ async fn every_image_is_pinned() {
     assert_eq!(images.len(), 3);
     for image in images {
         let (_, tag) = image.trim_matches('"').rsplit_once(':').unwrap();
-        assert!(tag.contains(|digit: char| digit.is_ascii_digit()), "{image}");
+        let names_a_release = tag.contains('.') && tag.contains(|digit: char| digit.is_ascii_digit());
+        assert!(names_a_release && !tag.contains('/'), "{image}");
     }
     place.remove().await;
 }

@@ -9,6 +9,7 @@ use crate::{objects, one, parsed};
 
 const PERMISSIONS: &str = include_str!("../src/permissions.yaml");
 const CRAWL: &str = "tipstaff-worker-crawl";
+const OF_SELF_TEST: &str = include_str!("../src/self_test_permissions.yaml");
 const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");
 
 /// Group, resource, verb, and the one name it is good for.
@@ -79,11 +80,32 @@ async fn without_workers_it_is_granted_less() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_is_granted_anything_but_the_test() {
     let stack = Stack::shared().await.unwrap();
+    // What is bound, where, to which role, to whom.
+    let everywhere = [
+        "ClusterRoleBinding  ClusterRole tipstaff-operator ServiceAccount court tipstaff-operator",
+        "ClusterRoleBinding  ClusterRole tipstaff-worker-crawl ServiceAccount court tipstaff-worker-crawl",
+        "RoleBinding court Role tipstaff-operator-own ServiceAccount court tipstaff-operator",
+        "RoleBinding court Role tipstaff-self-test ServiceAccount court tipstaff-self-test",
+    ];
+    let laws = [
+        "RoleBinding court Role tipstaff-operator-own ServiceAccount court tipstaff-operator",
+        "RoleBinding laws Role tipstaff-operator ServiceAccount court tipstaff-operator",
+        "RoleBinding laws Role tipstaff-self-test ServiceAccount court tipstaff-self-test",
+        "RoleBinding laws Role tipstaff-worker-crawl ServiceAccount court tipstaff-worker-crawl",
+    ];
+    let tested = permissions([one(&parsed(OF_SELF_TEST), "Role", "self-test")]);
+    for (values, expected) in [("", everywhere), ("watchNamespaces: [laws]", laws)] {
+        let made = objects(&stack, "court", values).await;
+        assert_eq!(bindings(&made), BTreeSet::from(expected.map(str::to_owned)));
+        assert_eq!(permissions([one(&made, "Role", "tipstaff-self-test")]), tested);
+    }
     let made = objects(&stack, "court", "").await;
-    let bindings = made.iter().filter(|object| object["kind"].as_str().unwrap().ends_with("Binding"));
-    let accounts: BTreeSet<_> =
-        bindings.map(|binding| binding["subjects"][0]["name"].as_str().unwrap()).collect();
-    assert_eq!(accounts, BTreeSet::from(["tipstaff-operator", "tipstaff-self-test", CRAWL]));
+    for account in made.iter().filter(|object| object["kind"] == "ServiceAccount") {
+        assert_eq!(account["automountServiceAccountToken"], false, "{account}");
+    }
+    // It comes before the release's accounts.
+    let migration = &one(&made, "Job", "tipstaff-migrate")["spec"]["template"]["spec"];
+    assert!(migration["serviceAccountName"].is_null(), "{migration}");
     let tokens = |kind: &str, name: &str| {
         let object = one(&made, kind, name);
         let pod = if kind == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
@@ -101,6 +123,26 @@ fn the_documentation_lists_them() {
             tested.into_iter().map(|(group, resource, verb, _)| (group, resource, verb)).collect();
         assert_eq!(documented(heading), tested, "{heading}");
     }
+}
+
+/// Kind and namespace of each binding, kind and name of its role, and each subject.
+fn bindings(made: &[Value]) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for binding in made.iter().filter(|object| object["kind"].as_str().unwrap().ends_with("Binding")) {
+        for subject in binding["subjects"].as_array().unwrap() {
+            let words = [
+                &binding["kind"],
+                &binding["metadata"]["namespace"],
+                &binding["roleRef"]["kind"],
+                &binding["roleRef"]["name"],
+                &subject["kind"],
+                &subject["namespace"],
+                &subject["name"],
+            ];
+            all.insert(words.map(|word| word.as_str().unwrap_or_default()).join(" "));
+        }
+    }
+    all
 }
 
 fn permissions<'a>(roles: impl IntoIterator<Item = &'a Value>) -> BTreeSet<Permission> {

@@ -1,6 +1,9 @@
 //! What the chart tells the programs is what they understand.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
 
 use operator::scaling::Workers;
 use serde_json::Value;
@@ -63,6 +66,94 @@ async fn every_variable_is_one_that_the_program_reads() {
     }
 }
 
+/// The programs' variables have the values' values; large numbers are not written as 1e+06.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_value_is_told_by_its_variable() {
+    let stack = Stack::shared().await.unwrap();
+    let values = "
+fullnameOverride: laws
+watchNamespaces: [statutes]
+database: {connections: 9}
+kafka: {prefix: court., partitions: 7, replication: 3}
+s3: {endpoint: 'http://store:9000', region: eu-central-1, virtualHost: true}
+log: {format: text, level: debug}
+operator: {leaseSeconds: 11, restartAfterSeconds: 1000000, giveUpAfterSeconds: 2000000}
+workers: {allowCIDRs: [10.1.2.0/24]}
+";
+    let made = objects(&stack, "court", values).await;
+    let shared = [
+        ("KAFKA_BROKERS", "kafka:9092"),
+        ("RUST_LOG", "debug"),
+        ("TIPSTAFF_DATABASE_CONNECTIONS", "9"),
+        ("TIPSTAFF_LOG_FORMAT", "text"),
+    ];
+    let of_operator = [
+        ("KAFKA_PARTITIONS", "7"),
+        ("KAFKA_PREFIX", "court."),
+        ("KAFKA_REPLICATION", "3"),
+        ("TIPSTAFF_GIVE_UP_AFTER_SECONDS", "2000000"),
+        ("TIPSTAFF_LEASE_NAME", "laws-operator"),
+        ("TIPSTAFF_LEASE_SECONDS", "11"),
+        ("TIPSTAFF_LISTEN", "0.0.0.0:8080"),
+        ("TIPSTAFF_NAMESPACE", "statutes"),
+        ("TIPSTAFF_OWNER_DEPLOYMENT", "laws-operator"),
+        ("TIPSTAFF_RESTART_AFTER_SECONDS", "1000000"),
+        ("TIPSTAFF_WORKERS_FILE", "/etc/tipstaff/workers/workers.yaml"),
+    ];
+    let of_workers = [
+        ("AWS_ENDPOINT_URL", "http://store:9000"),
+        ("AWS_REGION", "eu-central-1"),
+        ("S3_BUCKET", "evidence"),
+        ("S3_VIRTUAL_HOST", "true"),
+        ("TIPSTAFF_ALLOW_CIDRS", "10.1.2.0/24"),
+    ];
+    let deployment = one(&made, "Deployment", "laws-operator");
+    let operator = container(deployment);
+    assert_eq!(plain(operator), shared.into_iter().chain(of_operator).collect());
+    let file = one(&made, "ConfigMap", "laws-workers");
+    let workers: Value = serde_saphyr::from_str(file["data"]["workers.yaml"].as_str().unwrap()).unwrap();
+    assert_eq!(plain(&workers), shared.into_iter().chain(of_workers).collect());
+
+    // The file is where the operator looks for it, and the lease is the one that it may hold.
+    let mounts = operator["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|mount| mount["mountPath"] == "/etc/tipstaff/workers").unwrap();
+    let volumes = deployment["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+    assert_eq!(volume["configMap"]["name"], file["metadata"]["name"]);
+    let rules = one(&made, "Role", "laws-operator-own")["rules"].as_array().unwrap();
+    assert!(rules.iter().any(|rule| rule["resourceNames"] == serde_json::json!(["laws-operator"])));
+}
+
+/// Variables that have a value.
+fn plain(container: &Value) -> BTreeMap<&str, &str> {
+    let variables = container["env"].as_array().unwrap().iter();
+    variables.filter_map(|variable| Some((variable["name"].as_str()?, variable["value"].as_str()?))).collect()
+}
+
+/// No program of a new release meets the old schema, and a node that is drained waits for nobody but those that work.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_migration_comes_first_and_the_operator_is_looked_after() {
+    let stack = Stack::shared().await.unwrap();
+    let made = objects(&stack, "court", "").await;
+    let migration = &one(&made, "Job", "tipstaff-migrate")["metadata"]["annotations"];
+    assert_eq!(migration["helm.sh/hook"], "pre-install,pre-upgrade");
+    let deployment = one(&made, "Deployment", "tipstaff-operator");
+    let budget = &one(&made, "PodDisruptionBudget", "tipstaff-operator")["spec"];
+    assert_eq!(budget["maxUnavailable"], 1);
+    assert_eq!(budget["unhealthyPodEvictionPolicy"], "AlwaysAllow");
+    assert_eq!(budget["selector"], deployment["spec"]["selector"]);
+    let operator = container(deployment);
+    for (probe, path) in
+        [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")]
+    {
+        assert_eq!(
+            operator[probe]["httpGet"],
+            serde_json::json!({ "path": path, "port": "health" }),
+            "{probe}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_program_and_flag_is_there() {
     let stack = Stack::shared().await.unwrap();
@@ -80,7 +171,8 @@ async fn every_program_and_flag_is_there() {
         assert_eq!(arguments[0], subcommand);
         let help = help(program, &[subcommand]);
         for flag in &arguments[1..] {
-            assert!(help.contains(flag.split('=').next().unwrap()), "{program} {subcommand} has no {flag}");
+            let name = flag.split('=').next().unwrap();
+            assert!(help.contains(&format!("{name} <")), "{program} {subcommand} has no {flag}");
         }
     }
 }
@@ -124,6 +216,28 @@ async fn the_workers_file_is_one_that_the_operator_takes() {
     assert!(full.image.contains("@sha256:") && full.affinity.is_some());
     assert_eq!(full.priority_class_name.as_deref(), Some("system-cluster-critical"));
     assert_eq!(full.pod_labels.len(), 2);
+    // What is handed on as it is.
+    let handed_on = serde_json::json!({
+        "imagePullPolicy": "Always",
+        "imagePullSecrets": [{ "name": "registry" }],
+        "nodeSelector": { "kubernetes.io/os": "linux" },
+        "tolerations": [{ "key": "a", "operator": "Exists" }],
+        "podAnnotations": { "c": "d" },
+        "resources": { "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "512Mi" } },
+        "volumes": [{ "name": "extra", "emptyDir": {} }],
+        "volumeMounts": [{ "name": "extra", "mountPath": "/extra" }],
+        "spoolSizeLimit": "2Gi",
+        "drainSeconds": 20,
+        "stabilisationSeconds": 300,
+    });
+    let made = objects(&stack, "court", EVERYTHING).await;
+    let file = one(&made, "ConfigMap", "tipstaff-workers")["data"]["workers.yaml"].as_str().unwrap();
+    let file: Value = serde_saphyr::from_str(file).unwrap();
+    for (name, value) in handed_on.as_object().unwrap() {
+        assert_eq!(&file[name], value, "{name}");
+    }
+    assert_eq!(variable(&file, "TIPSTAFF_X")["valueFrom"]["secretKeyRef"]["name"], "x");
+    assert_eq!(variable(&file["roles"]["crawl"], "TIPSTAFF_CONCURRENCY")["value"], "64");
     // A role that is taken out.
     let fewer = workers(&objects(&stack, "court", "workers: {roles: {schedule: null}}").await);
     assert!(fewer.role(events::Role::Schedule).is_none() && fewer.role(events::Role::Crawl).is_some());
@@ -139,10 +253,10 @@ async fn all_programs_together_take_fewer_connections_than_postgresql_has() {
     let connections: i64 = connections.as_str().unwrap().parse().unwrap();
     let workers = workers(&made);
     let roles = events::Role::ALL.into_iter().filter_map(|role| workers.role(role));
-    let replicas = roles.map(|role| i64::from(role.max) + 1).sum::<i64>()
+    let processes = roles.map(|role| i64::from(role.max) + 1).sum::<i64>()
         + operator["spec"]["replicas"].as_i64().unwrap()
         + 1;
-    assert!(replicas * connections <= 97, "{replicas} processes with {connections} each");
+    assert!(processes * connections <= 97, "{processes} processes with {connections} each");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::{Row, types::Json};
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError, ObjectKey, SourceSettings, failed, objects::key, sql_time};
+use super::{Catalog, CatalogError, ObjectKey, SourceSettings, failed, object_key::key, sql_time};
 
 /// A valid Source as it is to stand in the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{
-    Catalog, CatalogError, ObjectKey, ScheduledSubscription, SubscriptionSettings, failed, objects::key,
+    Catalog, CatalogError, ObjectKey, ScheduledSubscription, SubscriptionSettings, failed, object_key::key,
     sql_time,
 };
 

@@ -1,4 +1,4 @@
-//! Which object a row stands for.
+//! The object that a row stands for, and how it is read from one.
 
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
