@@ -9,6 +9,7 @@ mod slots;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use content::{charset, sniff};
 use events::{CrawlResult, CrawlUrl, Event, Handler, HandlerError, run_reasons};
 use http::{HeaderName, HeaderValue, header::USER_AGENT};
 use jiff::Timestamp;
@@ -19,11 +20,10 @@ use store::{
 use url::Url;
 
 use crate::{
-    Tools, charset,
+    Tools,
     fetch::{Exchange, FetchError, FetchRequest, Fetched, NOT_KEPT, Redirect, Validators},
     links::{ListKind, list_kind, sniffed_list},
     secrets::SecretReader,
-    sniff,
     tools::{catalog_failed, permanent},
 };
 use gate::CrawlGate;

@@ -2,7 +2,6 @@
 //!
 //! [`routes`] is the one table of what is done by whom; [`Pipeline`] runs the consumer loops of the roles a process has.
 
-pub mod charset;
 mod crawl;
 pub mod fetch;
 pub mod links;
@@ -14,7 +13,6 @@ mod routes;
 mod schedule;
 pub mod secrets;
 mod setbacks;
-mod sniff;
 mod tools;
 
 pub use metrics::WorkerMetrics;

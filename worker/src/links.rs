@@ -8,8 +8,8 @@ mod feed;
 mod kind;
 mod page;
 mod sitemap;
-mod tree;
 
+use content::tree::TreeError;
 use events::run_reasons;
 use thiserror::Error;
 use url::Url;
@@ -119,6 +119,15 @@ impl LinksError {
             | Self::Xml(_)
             | Self::Gzip(_)
             | Self::NotASitemap { .. } => run_reasons::UNREADABLE_LIST,
+        }
+    }
+}
+
+impl From<TreeError> for LinksError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::TooMany { what, limit } => Self::TooMany { what, limit },
+            TreeError::TooDeep { limit } => Self::TooDeep { limit },
         }
     }
 }

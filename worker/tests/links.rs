@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use content::charset::decode;
 use serde::Deserialize;
 use store::catalog::FollowSettings;
 use url::Url;
-use worker::charset::decode;
 use worker::links::page_links;
 
 /// A page of the corpus, as in `index.json`.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use content::charset::decode;
 use events::{CrawlUrl, Event, HandlerError, run_reasons};
 use jiff::{SignedDuration, Timestamp};
 use store::{
@@ -18,7 +19,6 @@ use super::{
 };
 use crate::{
     Tools,
-    charset::decode,
     links::{Link, LinksError, ListKind, choose, feed_links, page_links, sitemap_links},
     tools::{catalog_failed, permanent},
 };

@@ -1,12 +1,12 @@
 use std::collections::HashSet;
 
+use content::charset;
 use feed_rs::model::{Entry, FeedType};
 use feed_rs::parser;
 use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{Found, Link, LinksError, resolve};
-use crate::charset;
 
 /// The entries of a feed: RSS 0.91, 0.92, 1.0 and 2.0, Atom (RFC 4287), JSON Feed 1. References are resolved against
 /// `xml:base` or the feed's own URL. If two entries have one URL, the first is taken.

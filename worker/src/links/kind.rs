@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::charset;
+use content::charset;
 
 /// What a list is, which says how its links are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,10 @@
+use content::tree;
 use scraper::{ElementRef, Selector};
 use store::catalog::FollowSettings;
 use url::Url;
 
 use super::choice::Choice;
-use super::{Found, Link, LinksError, resolve, tree};
+use super::{Found, Link, LinksError, resolve};
 
 /// The links of an HTML page that `follow` asks for. `home` is the source's base URL, `page_url` where the page was
 /// found in the end, after redirects.

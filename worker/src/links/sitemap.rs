@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::io::Read;
 
+use content::charset;
 use flate2::read::MultiGzDecoder;
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
@@ -8,7 +9,6 @@ use quick_xml::events::{BytesRef, Event};
 use url::Url;
 
 use super::{Link, LinksError, resolve};
-use crate::charset;
 
 /// How many entries a sitemap may have (sitemaps.org).
 const MAX_ENTRIES: usize = 50_000;

@@ -1,7 +1,7 @@
 //! What a body is, going by its first bytes and not by what a server says.
 
 /// The content type that the first bytes of a body speak for; `application/octet-stream` where they speak for none.
-pub(crate) fn content_type(head: &[u8]) -> &'static str {
+pub fn content_type(head: &[u8]) -> &'static str {
     if head.is_empty() {
         return "application/x-empty";
     }

@@ -1,28 +1,62 @@
+//! An HTML tree of bounded depth and size.
+
 use std::iter;
 
 use html5ever::tendril::{StrTendril, TendrilSink};
 use html5ever::{ParseOpts, parse_document};
 use scraper::{Html, HtmlTreeSink};
-
-use super::LinksError;
+use thiserror::Error;
 
 /// How deep elements may be nested. The parser's time grows with the square of the depth; pages written for people stay
 /// below 50, and browsers cut at 512.
-pub(super) const MAX_DEPTH: usize = 512;
+pub const MAX_DEPTH: usize = 512;
 
 /// How many nodes (elements, texts, comments) a page may have.
-pub(super) const MAX_NODES: usize = 500_000;
+pub const MAX_NODES: usize = 500_000;
 
 /// How many attributes an element may have: each is compared with all before it.
-pub(super) const MAX_ATTRIBUTES: usize = 10_000;
+pub const MAX_ATTRIBUTES: usize = 10_000;
 
 /// How much is parsed between two looks at the tree, in bytes: what it can do before it is stopped.
 const STEP_BYTES: usize = 4096;
 
+/// Why a page is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TreeError {
+    /// Its elements are nested deeper than pages written for people are.
+    #[error("its elements are nested more than {limit} deep, which no reader takes")]
+    TooDeep {
+        /// How deep they may be nested.
+        limit: usize,
+    },
+    /// It has too many elements, or one has too many attributes.
+    #[error("it has more than {limit} {what}")]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
+impl TreeError {
+    /// The kind of failure, as runs, statuses and events name it.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooDeep { .. } => "TooDeep",
+            Self::TooMany { .. } => "TooLarge",
+        }
+    }
+}
+
 /// Parses a page, and stops as soon as its tree is too deep or too large.
-pub(super) fn parse(html: &str) -> Result<Html, LinksError> {
+///
+/// # Errors
+///
+/// [`TreeError::TooDeep`] and [`TreeError::TooMany`].
+pub fn parse(html: &str) -> Result<Html, TreeError> {
     if has_too_many_attributes(html.as_bytes()) {
-        return Err(LinksError::TooMany { what: "attributes in one element", limit: MAX_ATTRIBUTES });
+        return Err(TreeError::TooMany { what: "attributes in one element", limit: MAX_ATTRIBUTES });
     }
     let mut parser = parse_document(HtmlTreeSink::new(Html::new_document()), ParseOpts::default());
     let (mut rest, mut known) = (html, 0);
@@ -37,16 +71,16 @@ pub(super) fn parse(html: &str) -> Result<Html, LinksError> {
 }
 
 /// Looks at the nodes that came after the first `known`, and returns how many there are now.
-fn check(html: &Html, known: usize) -> Result<usize, LinksError> {
+fn check(html: &Html, known: usize) -> Result<usize, TreeError> {
     let count = html.tree.values().len();
     if count > MAX_NODES {
-        return Err(LinksError::TooMany { what: "nodes", limit: MAX_NODES });
+        return Err(TreeError::TooMany { what: "nodes", limit: MAX_NODES });
     }
     for node in html.tree.nodes().rev().take(count - known) {
         // Only leaves: what is above them is less deep.
         let upwards = iter::once(node).chain(node.ancestors());
         if !node.has_children() && upwards.filter(|node| node.value().is_element()).nth(MAX_DEPTH).is_some() {
-            return Err(LinksError::TooDeep { limit: MAX_DEPTH });
+            return Err(TreeError::TooDeep { limit: MAX_DEPTH });
         }
     }
     Ok(count)
