@@ -84,7 +84,7 @@ impl Found {
             return;
         }
         if name == BODY {
-            self.text = values.join("\n");
+            self.text = values.iter().map(|value| value.trim()).collect::<Vec<_>>().join("\n");
         }
         self.fields.insert(name.to_owned(), values);
     }
@@ -150,15 +150,16 @@ fn extraction(
     selection: &Selection,
     normalise: impl Fn(&str) -> String,
 ) -> Result<Extraction, ExtractError> {
+    // What was rendered ends behind the limit.
+    if found.text.len() > MAX_TEXT {
+        return Err(ExtractError::TooMuch { what: "bytes of text", limit: MAX_TEXT });
+    }
     let mut text = normalise(&found.text);
     for ignored in &selection.ignore {
         text = ignored.replace_all(&text, "").into_owned();
     }
     if !selection.ignore.is_empty() {
         text = normalise(&text);
-    }
-    if text.len() > MAX_TEXT {
-        return Err(ExtractError::TooMuch { what: "bytes of text", limit: MAX_TEXT });
     }
     let normalised = |values: Vec<String>| values.iter().map(|value| normalise(value)).collect();
     let fields = found.fields.into_iter().map(|(name, values)| (name, normalised(values))).collect();

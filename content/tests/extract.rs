@@ -102,9 +102,13 @@ fn json_has_one_form_and_paths() {
     let json = r#"{"b": [{"t": "x"}, {"t": "y"}], "a": 1}"#;
     let none = selection(&[], &[], &[]);
     let whole = extracted(json, &none);
-    assert_eq!(whole.text, "{\n  \"a\": 1,\n  \"b\": [\n    {\n      \"t\": \"x\"\n    },\n    {\n      \"t\": \"y\"\n    }\n  ]\n}");
+    assert_eq!(
+        whole.text,
+        "{\n  \"a\": 1,\n  \"b\": [\n    {\n      \"t\": \"x\"\n    },\n    {\n      \"t\": \"y\"\n    }\n  ]\n}"
+    );
     assert_eq!(whole.text_hash, extracted(r#"{"a":1,"b":[{"t":"x"},{"t":"y"}]}"#, &none).text_hash);
-    let selected = extracted(json, &selection(&[("body", json_path("$.b[*].t")), ("no", json_path("$.z"))], &[], &[]));
+    let selected =
+        extracted(json, &selection(&[("body", json_path("$.b[*].t")), ("no", json_path("$.z"))], &[], &[]));
     assert_eq!((selected.text.as_str(), selected.matched_nothing), ("x\ny", vec!["no".to_owned()]));
     assert_eq!(reason("{\"a\":", &none), "UnreadableDocument");
     assert_eq!(reason(&"[".repeat(100_000), &none), "UnreadableDocument");
@@ -129,7 +133,10 @@ fn feeds_are_their_entries_and_xml_its_texts() {
     let numbers = SelectorSpec { attr: Some("n".to_owned()), ..xpath("//s") };
     assert_eq!(extracted(xml, &selection(&[("n", numbers)], &[], &[])).fields["n"], ["1", "2"]);
     assert_eq!(reason("<?xml version='1.0'?><a><b></a>", &none), "UnreadableDocument");
-    assert_eq!(reason(&format!("<?xml version='1.0'?>{}", "<a>".repeat(100_000)), &none), "UnreadableDocument");
+    assert_eq!(
+        reason(&format!("<?xml version='1.0'?>{}", "<a>".repeat(100_000)), &none),
+        "UnreadableDocument"
+    );
 }
 
 #[test]
@@ -147,30 +154,71 @@ fn what_cannot_be_read_has_a_reason() {
     assert_eq!(reason("PK\u{3}\u{4}", &none), "UnsupportedType");
     assert_eq!(reason(PAGE, &selection(&[("x", xpath("//li[no-such()]"))], &[], &[])), "SelectorFailed");
     let visits = format!("<html>{}", "<p>x</p>".repeat(3_000));
-    assert_eq!(reason(&visits, &selection(&[("x", xpath("//*[count(//*) > 1]"))], &[], &[])), "SelectorFailed");
+    assert_eq!(
+        reason(&visits, &selection(&[("x", xpath("//*[count(//*) > 1]"))], &[], &[])),
+        "SelectorFailed"
+    );
+    assert_eq!(reason(&format!("<html><p>{}", "x ".repeat(5 << 20)), &none), "TooLarge");
     let many = SelectorSpec { all: true, ..css("p") };
-    assert_eq!(reason(&format!("<html>{}", "<p>x</p>".repeat(10_001)), &selection(&[("x", many)], &[], &[])), "TooLarge");
+    assert_eq!(
+        reason(&format!("<html>{}", "<p>x</p>".repeat(10_001)), &selection(&[("x", many)], &[], &[])),
+        "TooLarge"
+    );
 }
 
 #[test]
 fn pages_that_stand_in_for_a_document_are_known() {
     let cases = [
-        ("<html><head><title>Just a moment...</title><script>window._cf_chl_opt={cvId:'3'}</script></head><body><noscript>Enable JavaScript</noscript></body></html>", Sign::Cloudflare),
-        ("<html><head><title>Attention Required! | Cloudflare</title><link href='/cdn-cgi/styles/cf.errors.css'></head><body><h1>Sorry, you have been blocked</h1></body></html>", Sign::Cloudflare),
-        ("<HTML><HEAD><TITLE>Access Denied</TITLE></HEAD><BODY><H1>Access Denied</H1>You don't have permission to access \"http://court.example/\" on this server.<P>Reference #18.2d351ab8.1557333295.a4e16ab</BODY></HTML>", Sign::Akamai),
-        ("<html style='height:100%'><head><META NAME='ROBOTS'></head><body><iframe id='main-iframe' src='/_Incapsula_Resource?CWUDNSAI=9'>Request unsuccessful. Incapsula incident ID: 7-1</iframe></body></html>", Sign::Imperva),
-        ("<html><head><title>court.example</title></head><body><p id='cmsg'>Please enable JS and disable any ad blocker</p><script>var dd={'rt':'c'}</script><script src='https://ct.captcha-delivery.com/c.js'></script></body></html>", Sign::DataDome),
-        ("<html><head><title>Access to this page has been denied</title><script>window._pxAppId='PX1'</script></head><body><div id='px-captcha'></div>Press &amp; Hold to confirm you are a human</body></html>", Sign::Human),
-        ("<html><head><title></title><script>window.awsWafCookieDomainList=[];window.gokuProps={'key':'x'}</script><script src='https://x.token.awswaf.com/x/challenge.js'></script></head><body><div id='challenge-container'></div></body></html>", Sign::AwsWaf),
-        ("<html><head><title>Security check</title></head><body>Confirm that you are not a robot<div class='g-recaptcha'></div></body></html>", Sign::Captcha),
-        ("<html><head><title>403 Forbidden</title></head><body><center><h1>403 Forbidden</h1></center><hr>nginx</body></html>", Sign::AccessDenied),
-        ("<html><head><title>Request Rejected</title></head><body>The requested URL was rejected. Your support ID is: 17</body></html>", Sign::AccessDenied),
-        ("<html><head><title>Log in - Registry</title></head><body><form><input name=u><input type=password></form></body></html>", Sign::LoginForm { is_titled: true }),
+        (
+            "<html><head><title>Just a moment...</title><script>window._cf_chl_opt={cvId:'3'}</script></head><body><noscript>Enable JavaScript</noscript></body></html>",
+            Sign::Cloudflare,
+        ),
+        (
+            "<html><head><title>Attention Required! | Cloudflare</title><link href='/cdn-cgi/styles/cf.errors.css'></head><body><h1>Sorry, you have been blocked</h1></body></html>",
+            Sign::Cloudflare,
+        ),
+        (
+            "<HTML><HEAD><TITLE>Access Denied</TITLE></HEAD><BODY><H1>Access Denied</H1>You don't have permission to access \"http://court.example/\" on this server.<P>Reference #18.2d351ab8.1557333295.a4e16ab</BODY></HTML>",
+            Sign::Akamai,
+        ),
+        (
+            "<html style='height:100%'><head><META NAME='ROBOTS'></head><body><iframe id='main-iframe' src='/_Incapsula_Resource?CWUDNSAI=9'>Request unsuccessful. Incapsula incident ID: 7-1</iframe></body></html>",
+            Sign::Imperva,
+        ),
+        (
+            "<html><head><title>court.example</title></head><body><p id='cmsg'>Please enable JS and disable any ad blocker</p><script>var dd={'rt':'c'}</script><script src='https://ct.captcha-delivery.com/c.js'></script></body></html>",
+            Sign::DataDome,
+        ),
+        (
+            "<html><head><title>Access to this page has been denied</title><script>window._pxAppId='PX1'</script></head><body><div id='px-captcha'></div>Press &amp; Hold to confirm you are a human</body></html>",
+            Sign::Human,
+        ),
+        (
+            "<html><head><title></title><script>window.awsWafCookieDomainList=[];window.gokuProps={'key':'x'}</script><script src='https://x.token.awswaf.com/x/challenge.js'></script></head><body><div id='challenge-container'></div></body></html>",
+            Sign::AwsWaf,
+        ),
+        (
+            "<html><head><title>Security check</title></head><body>Confirm that you are not a robot<div class='g-recaptcha'></div></body></html>",
+            Sign::Captcha,
+        ),
+        (
+            "<html><head><title>403 Forbidden</title></head><body><center><h1>403 Forbidden</h1></center><hr>nginx</body></html>",
+            Sign::AccessDenied,
+        ),
+        (
+            "<html><head><title>Request Rejected</title></head><body>The requested URL was rejected. Your support ID is: 17</body></html>",
+            Sign::AccessDenied,
+        ),
+        (
+            "<html><head><title>Log in - Registry</title></head><body><form><input name=u><input type=password></form></body></html>",
+            Sign::LoginForm { is_titled: true },
+        ),
     ];
     for (html, expected) in cases {
         assert_eq!(extracted(html, &selection(&[], &[], &[])).looks_blocked, Some(expected), "{html}");
     }
-    let form = "<html><title>Registry</title><body><h1>Welcome</h1><form><input type=password></form></body></html>";
+    let form =
+        "<html><title>Registry</title><body><h1>Welcome</h1><form><input type=password></form></body></html>";
     assert_eq!(extracted(form, &selection(&[], &[], &[])).looks_blocked, None);
     assert_eq!(extracted(form, &selection(&[("body", css("h1"))], &[], &[])).looks_blocked, None);
     let missed = extracted(form, &selection(&[("body", css("main"))], &[], &[])).looks_blocked;
@@ -187,13 +235,15 @@ fn pages_that_stand_in_for_a_document_are_known() {
 #[test]
 fn real_pages_have_text_and_are_not_taken_for_blocked() {
     let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../worker/tests/corpus/courts/pages");
-    let selection = selection(&[("links", SelectorSpec { all: true, ..css("a") }), ("rows", xpath("//tr"))], &[], &[]);
+    let selection =
+        selection(&[("links", SelectorSpec { all: true, ..css("a") }), ("rows", xpath("//tr"))], &[], &[]);
     let mut count = 0;
     for entry in fs::read_dir(pages).unwrap() {
         let path = entry.unwrap().path();
         let bytes = fs::read(&path).unwrap();
         let document = Document { bytes: &bytes, content_type: Some("text/html"), kind: Kind::Html };
-        let page = extract(&document, &selection).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let page =
+            extract(&document, &selection).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!(page.looks_blocked, None, "{}", path.display());
         assert!(!page.text.is_empty(), "{}", path.display());
         assert_eq!(content::normalise(&page.text), page.text, "{}", path.display());

@@ -37,7 +37,8 @@ fn pdf(lines: &[&str]) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_pdf_has_its_lines_as_text() {
-    let text = text(&program(), &pdf(&["Smith v. Jones", "Appeal dismissed"]), Limits::default()).await.unwrap();
+    let text =
+        text(&program(), &pdf(&["Smith v. Jones", "Appeal dismissed"]), Limits::default()).await.unwrap();
     let selection = Selection::new(&[].into(), &[], &[]).unwrap();
     let extraction = extract_pdf(text, &selection).unwrap();
     let lines: Vec<_> = extraction.text.lines().filter(|line| !line.is_empty()).collect();
@@ -47,10 +48,14 @@ async fn a_pdf_has_its_lines_as_text() {
 #[tokio::test]
 async fn what_is_wrong_with_one_pdf_is_told() {
     let good = pdf(&["x"]);
-    let reason = async |bytes: &[u8], limits: Limits| text(&program(), bytes, limits).await.unwrap_err().reason();
+    let reason =
+        async |bytes: &[u8], limits: Limits| text(&program(), bytes, limits).await.unwrap_err().reason();
     assert_eq!(reason(b"%PDF-1.7 nothing", Limits::default()).await, "UnreadableDocument");
     assert_eq!(reason(&good, Limits { memory: 1 << 20, ..Limits::default() }).await, "PdfCrashed");
-    assert_eq!(reason(&vec![b'x'; 64 << 20], Limits { memory: 48 << 20, ..Limits::default() }).await, "PdfCrashed");
+    assert_eq!(
+        reason(&vec![b'x'; 64 << 20], Limits { memory: 48 << 20, ..Limits::default() }).await,
+        "PdfCrashed"
+    );
     assert_eq!(reason(&good, Limits { text: 0, ..Limits::default() }).await, "TooLarge");
     let nowhere = Program { path: "/nonexistent/program".into(), arguments: Vec::new() };
     assert_eq!(text(&nowhere, &good, Limits::default()).await.unwrap_err().reason(), "PdfNotRun");
