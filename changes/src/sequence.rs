@@ -252,6 +252,14 @@ mod tests {
     }
 
     #[test]
+    fn what_one_side_has_twice_is_not_lined_up_with_either_before_the_rest_is_compared() {
+        let old: Vec<u32> = (50..60).chain([7]).chain(60..70).chain([7, 71]).collect();
+        let new: Vec<u32> = [80, 7].into_iter().chain(81..100).collect();
+        let replaced = differences(&old, &new, &mut Work::new(1000, 1000));
+        assert_eq!(replaced, [(0..10, 0..1), (11..23, 2..21)]);
+    }
+
+    #[test]
     fn what_only_one_side_has_takes_no_steps() {
         let old: Vec<u32> =
             (0..3000).map(|place| if place % 1000 == 7 { 1 } else { 10_000 + place }).collect();

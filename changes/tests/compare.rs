@@ -205,6 +205,9 @@ fn what_is_left_out_is_counted_and_the_rest_is_within_its_size() {
     let quotes = |text: &str| text.replace('7', "\"").replace('3', "\u{1}").replace('5', "ä");
     let scattered =
         |mark: &str| (0..5000).map(|n| format!("{n}{}\n", if n % 10 == 0 { mark } else { "" })).collect();
+    let alternating = |mark: &str| -> String {
+        (0..20_000).map(|n| format!("{n} {mark}{}", if n % 40 == 39 { "\n" } else { " " })).collect()
+    };
     let cases: Vec<(&str, String, String)> = vec![
         ("all lines", words(1, 30_000, "\n"), words(2, 30_000, "\n")),
         ("many short lines", "a\n".repeat(30_000), "b\n".repeat(20_000)),
@@ -218,6 +221,8 @@ fn what_is_left_out_is_counted_and_the_rest_is_within_its_size() {
             quotes(&words(2, 30_000, " ")),
         ),
         ("many hunks", scattered(" old"), scattered(" new")),
+        ("control characters", "\u{1}".repeat(30_000), "\u{2}".repeat(30_000)),
+        ("many parts", alternating("old"), alternating("new")),
         ("nothing", String::new(), words(1, 30_000, " ")),
     ];
     for (name, old, new) in cases {
@@ -237,6 +242,17 @@ fn what_is_left_out_is_counted_and_the_rest_is_within_its_size() {
         assert!(!change.is_complete() && whole.is_complete(), "{name}");
         assert_eq!((change.lines, change.bytes), (whole.lines, whole.bytes), "{name}");
         assert_eq!(apply(&old, &unified(&whole, "old", "new")).unwrap(), new, "{name}");
+    }
+    // Whichever line is the last that there is room for.
+    for width in 0..30 {
+        let text = |mark: &str| -> String {
+            (0..2000).map(|n| format!("{n:>width$}{}\n", if n % 10 == 0 { mark } else { "" })).collect()
+        };
+        let (old, new) = (text("old"), text("new"));
+        let (change, whole) =
+            (between(&old, &new, Extent::Bounded).unwrap(), between(&old, &new, Extent::Whole).unwrap());
+        let lines = |change: &Change| change.hunks.iter().map(|hunk| hunk.lines.len()).sum::<usize>();
+        assert_eq!(lines(&change) + usize::try_from(change.omitted.lines).unwrap(), lines(&whole), "{width}");
     }
     let fields = Fields::new();
     let text = words(1, 30_000, "\n");

@@ -131,6 +131,16 @@ fn a_slack_message_says_what_changed_and_how() {
 }
 
 #[test]
+fn a_link_in_slack_ends_where_its_url_does() {
+    let mut document = document("https://court.example/a|b?c=<d>&e f");
+    document.fields.insert("title".to_owned(), json!("`A` | <B>"));
+    let message = slack_message(&delivery(vec![DocumentChange::new(document, changed(OLD, NEW))]));
+    let head = message["blocks"][1]["text"]["text"].as_str().unwrap();
+    let link = "<https://court.example/a%7Cb?c=&lt;d&gt;&amp;e%20f|'A' ¦ &lt;B&gt;>";
+    assert_eq!(head.lines().next(), Some(&*format!("*Changed* {link}")));
+}
+
+#[test]
 fn a_slack_message_stays_within_the_limits_whatever_it_says() {
     let hostile = "<!channel> & ``` ````` \u{1f9d1}\u{200d}\u{2696} |".repeat(40);
     let mut document = document(&format!("https://court.example/a|b?c=<!here>&{}", "d".repeat(3000)));
@@ -196,7 +206,9 @@ fn an_email_has_the_change_as_text_and_as_html() {
 #[test]
 fn an_email_is_not_led_astray_by_what_a_document_says() {
     let mut document = document("javascript:alert(1)//'\"><script>");
-    document.fields.insert("title".to_owned(), json!("A\r\nBcc: all@example.org <script>alert(1)</script>"));
+    document
+        .fields
+        .insert("title".to_owned(), json!("A\r\nBcc: all@example.org\u{7} <script>alert(1)</script>"));
     let email =
         email(&delivery(vec![DocumentChange::new(document, changed("", "<script>alert(1)</script>\n"))]));
     assert_eq!(
@@ -223,5 +235,8 @@ fn a_digest_names_every_change() {
         assert!(email.text.contains(&format!("Changed: Opinion {number}.\n")));
         assert!(email.html.contains(&format!(">Opinion {number}.</a>")));
     }
-    assert_eq!(slack_message(&delivery)["text"], "60 changes (courts/slip-opinions)");
+    let message = slack_message(&delivery);
+    assert_eq!(message["text"], "60 changes (courts/slip-opinions)");
+    let blocks = message["blocks"].as_array().unwrap();
+    assert!(blocks.len() <= 50 && message.to_string().contains("more changes_"), "{}", blocks.len());
 }
