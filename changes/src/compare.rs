@@ -13,7 +13,8 @@ use crate::{
 /// What was taken out of a document.
 #[derive(Clone, Copy, Debug)]
 pub struct Extract<'a> {
-    /// Its text. Lines end with a line feed; the last may have none.
+    /// Its text. Lines end with a line feed; the last may have none. The change of a text with NUL has it too, and
+    /// PostgreSQL does not store it.
     pub text: &'a str,
     /// Its named values.
     pub fields: &'a Fields,
@@ -157,6 +158,11 @@ pub enum Part {
     Differs(String),
     /// So many bytes of text were left out here because of their size.
     Omitted(u64),
+}
+
+impl ChangeKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Baseline, Self::New, Self::Changed, Self::Removed, Self::Returned];
 }
 
 impl Change {

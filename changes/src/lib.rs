@@ -4,6 +4,7 @@
 //! output, so that handling an event again does nothing new.
 
 mod answer;
+mod cloud_event;
 mod compare;
 mod delivery;
 mod digest;
@@ -23,6 +24,7 @@ mod when;
 mod words;
 
 pub use answer::{Outcome, outcome_of};
+pub use cloud_event::{CloudEvent, cloud_event};
 pub use compare::{
     ByteCounts, Change, ChangeKind, Extent, Extract, Hunk, Line, LineCounts, LineTag, Omitted, Part,
 };

@@ -81,14 +81,14 @@ mod tests {
         let removed = Change::removed(before, Extent::Bounded);
         let returned = Change::returned(before, before, Extent::Bounded);
         let new = Change::new_document(before, Extent::Bounded);
-        let all = [ChangeKind::Baseline, ChangeKind::New, ChangeKind::Changed, ChangeKind::Removed];
         let only = [ChangeKind::Removed];
         for (kinds, pattern, change, wanted) in [
             (None, None, &changed, Wanted::Yes),
             (None, None, &new, Wanted::Yes),
             (None, None, &returned, Wanted::Yes),
             (None, None, &baseline, Wanted::No),
-            (Some(&all[..]), None, &baseline, Wanted::Yes),
+            (Some(&ChangeKind::ALL[..]), None, &baseline, Wanted::Yes),
+            (Some(&ChangeKind::ALL[..]), None, &returned, Wanted::Yes),
             (Some(&only[..]), None, &changed, Wanted::No),
             (Some(&only[..]), None, &removed, Wanted::Yes),
             (None, Some("(?i)sanctions"), &changed, Wanted::Yes),

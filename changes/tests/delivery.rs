@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 
 use changes::{
     Artifact, Change, Data, Delivery, Document, DocumentChange, EventType, Extent, Extract, Fields, Source,
-    Subscription, Version, delivery_schema, email, object_key, slack_message,
+    Subscription, Version, cloud_event, delivery_schema, email, object_key, slack_message,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -107,6 +107,25 @@ fn the_object_in_a_bucket_is_named_by_subscription_day_and_delivery() {
     assert_eq!(
         object_key("changes/", &one()),
         "changes/courts/slip-opinions/2026/03/09/01980000-0000-7000-8000-0000000000ff.json"
+    );
+}
+
+#[test]
+fn an_event_has_the_id_of_its_delivery_the_key_of_its_document_and_the_trace_of_its_run() {
+    let event = cloud_event(&one());
+    assert_eq!(event.key, "https://court.example/opinions/24-18");
+    assert_eq!(
+        event.headers,
+        [
+            ("ce_specversion", "1.0".to_owned()),
+            ("ce_id", "01980000-0000-7000-8000-0000000000ff".to_owned()),
+            ("ce_type", "subscription.changed".to_owned()),
+            ("ce_source", "/subscriptions/courts/slip-opinions".to_owned()),
+            ("ce_subject", "https://court.example/opinions/24-18".to_owned()),
+            ("ce_time", "2026-03-09T09:00:06Z".to_owned()),
+            ("content-type", "application/json".to_owned()),
+            ("traceparent", "00-01980000000070008000000000000001-80000000000000ff-01".to_owned()),
+        ]
     );
 }
 
