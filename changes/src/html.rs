@@ -86,7 +86,7 @@ fn write_hunk(html: &mut String, hunk: &Hunk) -> std::fmt::Result {
         (0, _) => write!(html, "from line {}", hunk.new_start)?,
         (_, 0) => write!(html, "from line {} of the old text", hunk.old_start)?,
         _ if hunk.old_start == hunk.new_start => write!(html, "from line {}", hunk.new_start)?,
-        _ => write!(html, "from line {}, before {}", hunk.new_start, hunk.old_start)?,
+        _ => write!(html, "from line {}, formerly {}", hunk.new_start, hunk.old_start)?,
     }
     html.push_str("</div>");
     for line in &hunk.lines {
