@@ -219,7 +219,7 @@ async fn a_worker_killed_between_blob_and_row_loses_nothing_and_stores_nothing_t
         let waiting = tipstaff
             .count(
                 "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-                     and query like 'insert into artifacts%'",
+                     and query like '%insert into artifacts%'",
             )
             .await;
         if waiting == 1 { Ok(()) } else { Err(waiting) }
@@ -229,7 +229,7 @@ async fn a_worker_killed_between_blob_and_row_loses_nothing_and_stores_nothing_t
     // Its statement waits on in the server; without this it would go on when the lock is gone, and be rolled back.
     sqlx::query(
         "select pg_terminate_backend(pid) from pg_stat_activity
-         where datname = current_database() and query like 'insert into artifacts%' and pid <> pg_backend_pid()",
+         where datname = current_database() and query like '%insert into artifacts%' and pid <> pg_backend_pid()",
     )
     .execute(&mut *lock)
     .await
