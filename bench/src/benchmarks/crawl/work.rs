@@ -74,7 +74,7 @@ impl Work {
     }
 
     /// Has the worker fetch some of the documents, and says how long it took from the first event to the last row.
-    pub(super) async fn fetch(&mut self, worker: &Process, which: Range<usize>) -> Result<Pass, BoxError> {
+    pub(super) async fn fetch(&self, worker: &Process, which: Range<usize>) -> Result<Pass, BoxError> {
         // Due now, after all that was fetched before: a run takes what was fetched since it was due for its own.
         let now = Timestamp::now();
         let documents = self.documents.get(which.clone()).ok_or("no such documents")?;
