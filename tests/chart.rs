@@ -257,7 +257,7 @@ async fn workers_that_fetch_reach_the_internet_and_nothing_else_of_the_cluster()
     let stack = Stack::shared().await.unwrap();
     let made = objects(&stack, "court", EVERYTHING).await;
     let policies = made.iter().filter(|object| object["kind"] == "NetworkPolicy").count();
-    assert_eq!(policies, 3, "each one opens something: {}", names(&made));
+    assert_eq!(policies, 4, "each one opens something: {}", names(&made));
     let all = one(&made, "NetworkPolicy", "tipstaff-worker");
     let internet = one(&made, "NetworkPolicy", "tipstaff-worker-internet");
     let roles = &internet["spec"]["podSelector"]["matchExpressions"][0];

@@ -213,13 +213,13 @@ async fn a_worker_killed_between_blob_and_row_loses_nothing_and_stores_nothing_t
 
     // Rows can be read and not written: the worker stops right before the artifact's row.
     let mut lock = tipstaff.pool.begin().await.unwrap();
-    sqlx::query("lock table artifacts in exclusive mode").execute(&mut *lock).await.unwrap();
+    sqlx::query("lock table artifacts in share mode").execute(&mut *lock).await.unwrap();
     tipstaff.request(SUBSCRIPTION, "now").await;
     eventually("a worker that waits for the lock", Duration::from_secs(60), async || {
         let waiting = tipstaff
             .count(
                 "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-                     and query like 'insert into artifacts%'",
+                     and query like '%insert into artifacts%'",
             )
             .await;
         if waiting == 1 { Ok(()) } else { Err(waiting) }
@@ -229,7 +229,7 @@ async fn a_worker_killed_between_blob_and_row_loses_nothing_and_stores_nothing_t
     // Its statement waits on in the server; without this it would go on when the lock is gone, and be rolled back.
     sqlx::query(
         "select pg_terminate_backend(pid) from pg_stat_activity
-         where datname = current_database() and query like 'insert into artifacts%' and pid <> pg_backend_pid()",
+         where datname = current_database() and query like '%insert into artifacts%' and pid <> pg_backend_pid()",
     )
     .execute(&mut *lock)
     .await

@@ -179,10 +179,11 @@ test: {{url: '{url}'}}
         self.kubectl(&["wait", object, &condition, "--timeout=60s"], "").await.unwrap();
     }
 
-    /// Every run has an artifact, and every artifact's blob is what was served, under its hash.
+    /// Every run has an artifact, its own or that of a run due together with it, and every artifact's blob is what was
+    /// served, under its hash.
     pub(crate) async fn artifacts_are_what_was_served(&self) {
-        let without =
-            "select count(*) from runs r where not exists (select from artifacts a where a.run_id = r.id)";
+        let without = "select count(*) from runs r where not exists (
+             select from documents d join artifacts a on a.id = d.artifact_id where d.run_id = r.id)";
         assert_eq!(self.count(without).await, 0);
         let rows = sqlx::query("select distinct fetch_hash, blob_uri from artifacts")
             .fetch_all(&self.pool)

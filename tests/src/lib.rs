@@ -17,7 +17,7 @@ pub use waiting::eventually;
 /// Pages that courts published.
 pub mod corpus {
     /// The Supreme Court's slip opinions.
-    pub const SCOTUS: &str = include_str!("../corpus/scotus_slip.html");
+    pub const SCOTUS: &str = include_str!("../corpus/courts/pages/scotus_slip.html");
     /// The Eleventh Circuit's published opinions.
-    pub const CA11: &str = include_str!("../corpus/ca11.html");
+    pub const CA11: &str = include_str!("../corpus/courts/pages/ca11.html");
 }

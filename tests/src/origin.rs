@@ -131,7 +131,7 @@ impl Origin {
         self.site().etag = Some(etag.to_owned());
     }
 
-    /// Lets requests wait until [`Origin::release`].
+    /// Lets requests, but those for robots.txt, wait until [`Origin::release`].
     pub fn hold(&self) {
         self.shared.held.send_replace(true);
     }
@@ -171,13 +171,13 @@ async fn serve(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) 
         path: uri.path().to_owned(),
         headers,
     });
+    if uri.path() == ROBOTS {
+        let (status, text) = shared.site.lock().unwrap().robots.clone();
+        return (StatusCode::from_u16(status).unwrap(), text).into_response();
+    }
     // The sender lives as long as the origin.
     let _ = shared.held.subscribe().wait_for(|held| !held).await;
     let site = shared.site.lock().unwrap();
-    if uri.path() == ROBOTS {
-        let (status, text) = site.robots.clone();
-        return (StatusCode::from_u16(status).unwrap(), text).into_response();
-    }
     if let Some(file) = site.files.get(uri.path()) {
         let status = if known.is_some_and(|known| known == file.etag) { 304 } else { 200 };
         let body = if status == 304 { Vec::new() } else { file.bytes.clone() };

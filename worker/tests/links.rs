@@ -1,5 +1,5 @@
 //! The links that a source's `follow` finds on real pages, against those that a scraper written by hand for each page
-//! found (`corpus/courts`).
+//! found (`tests/corpus/courts`, beside the end-to-end tests).
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
@@ -45,7 +45,7 @@ const NOT_EXPRESSIBLE: [&str; 2] = ["nycivct", "va"];
 
 #[test]
 fn one_selector_a_court_finds_the_documents_that_its_own_scraper_found() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus");
     let read = |name: &str| fs::read(corpus.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     let pages: Vec<Page> = serde_json::from_slice(&read("courts/index.json")).unwrap();
     let follow = String::from_utf8(read("courts-follow.yaml")).unwrap();

@@ -77,7 +77,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
     let statements = Statements::new(&tipstaff.pool, arguments.statements).await?;
     let site = Site::start(arguments.bytes).await?;
     progress("making sources and subscriptions");
-    let mut work = Work::new(&tipstaff, &site.urls(arguments.hosts, count)).await?;
+    let work = Work::new(&tipstaff, &site.urls(arguments.hosts, count)).await?;
     let floor = Floor::new(&tipstaff).await?;
 
     let environment = [
@@ -128,7 +128,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
     worker.terminate().await;
 
     progress("large documents");
-    let peak = large(arguments, &tipstaff, &site, &mut work).await?;
+    let peak = large(arguments, &tipstaff, &site, &work).await?;
     progress("due while nothing else is");
     let lateness = due::measure(&tipstaff, &site, arguments.due).await?;
 
@@ -192,7 +192,7 @@ async fn large(
     arguments: &Arguments,
     tipstaff: &Installation,
     site: &Site,
-    work: &mut Work,
+    work: &Work,
 ) -> Result<f64, BoxError> {
     site.set_bytes(arguments.large_bytes);
     site.change();

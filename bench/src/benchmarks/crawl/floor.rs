@@ -23,7 +23,6 @@ pub(super) struct Floor {
     bucket: String,
     pool: PgPool,
     source: i64,
-    run: Uuid,
 }
 
 impl Floor {
@@ -48,21 +47,21 @@ impl Floor {
             bucket: s3.bucket,
             pool: PgPoolOptions::new().max_connections(16).connect_with(options).await?,
             source: sqlx::query_scalar("select min(id) from sources").fetch_one(pool).await?,
-            run: Uuid::new_v4(),
         })
     }
 
     /// Fetches all, `writers` at a time.
     pub(super) async fn fetch(&self, urls: &[String], writers: usize) -> Result<(), BoxError> {
+        let run = Uuid::new_v4();
         stream::iter(urls)
-            .map(|url| self.one(url))
+            .map(|url| self.one(run, url))
             .buffer_unordered(writers)
             .try_for_each(|()| async { Ok(()) })
             .await
     }
 
     #[allow(clippy::disallowed_methods, reason = "the bodies are the benchmark's own")]
-    async fn one(&self, url: &str) -> Result<(), BoxError> {
+    async fn one(&self, run: Uuid, url: &str) -> Result<(), BoxError> {
         let response = self.http.get(url).send().await?.error_for_status()?;
         let status = i32::from(response.status().as_u16());
         let body = response.bytes().await?;
@@ -76,7 +75,7 @@ impl Floor {
              values ($1, $2, $3, $3, $4, $5, $6, '[]', $7, now())",
         )
         .bind(self.source)
-        .bind(self.run)
+        .bind(run)
         .bind(url)
         .bind(hash)
         .bind(format!("s3://{}/{key}", self.bucket))
