@@ -80,6 +80,20 @@ impl Event {
         Self::derived(run, TraceId::of_run(run), "", source, now, payload)
     }
 
+    /// An event of a run that is told again from what the catalog has. `discriminator` tells apart those of one run.
+    ///
+    /// # Errors
+    /// When the payload cannot be written as JSON.
+    pub fn told_again<P: Payload>(
+        run: Uuid,
+        discriminator: &str,
+        source: &str,
+        now: Timestamp,
+        payload: &P,
+    ) -> Result<Self, serde_json::Error> {
+        Self::derived(run, TraceId::of_run(run), discriminator, source, now, payload)
+    }
+
     /// An event that handling this one emits. Its id is a UUIDv5 of this event's id, its topic and `discriminator`,
     /// which must tell apart the events that one handling emits to one topic.
     ///

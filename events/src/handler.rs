@@ -40,12 +40,14 @@ impl Role {
         format!("tipstaff.{self}")
     }
 
-    /// The topics that its group consumes; none while the role has no jobs, and then no worker can be started for it.
+    /// The topics that its group consumes.
     pub const fn topics(self) -> &'static [Topic] {
         match self {
             Role::Schedule => &[Topic::SubsSchedule],
             Role::Crawl => &[Topic::CrawlRequest],
-            Role::Parse | Role::Version | Role::Deliver => &[],
+            Role::Parse => &[Topic::CrawlResult, Topic::ParseRequest],
+            Role::Version => &[Topic::ParseResult, Topic::VersioningRequest],
+            Role::Deliver => &[Topic::VersioningResult, Topic::DeliveryRequest],
         }
     }
 }

@@ -23,7 +23,10 @@ pub use envelope::{DecodeError, Event, EventId};
 pub use error_chain::error_chain;
 pub use handler::{Handler, HandlerError, Registry, RegistryError, Role, Setbacks, UnknownRole};
 pub use metrics::ConsumerMetrics;
-pub use payloads::{CrawlResult, CrawlUrl, ParseRequest, Payload, SubscriptionScheduled};
+pub use payloads::{
+    CrawlResult, CrawlUrl, DeliveryRequest, ParseRequest, ParseResult, Payload, SubscriptionScheduled,
+    VersioningRequest, VersioningResult,
+};
 pub use topics::Topic;
 pub use trace::{TraceId, TraceParent, TraceParseError};
 

@@ -123,3 +123,97 @@ impl Payload for ParseRequest {
         format!("{} {}", self.source_id, self.source_url)
     }
 }
+
+/// A document was parsed: its text is to be compared with the last version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParseResult {
+    /// The run that the document belongs to.
+    pub run_id: Uuid,
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
+    /// The document's URL.
+    pub url: String,
+    /// The catalog's id of the artifact that was parsed.
+    pub artifact_id: i64,
+    /// The catalog's id of what was taken out of it.
+    pub extract_id: i64,
+    /// The SHA-256 of the text, in lower-case hexadecimal.
+    pub text_hash: String,
+}
+
+impl Payload for ParseResult {
+    const TOPIC: Topic = Topic::ParseResult;
+    const JOB_TYPE: &'static str = "version.document";
+
+    fn key(&self) -> String {
+        format!("{} {}", self.subscription_id, self.url)
+    }
+}
+
+/// A document is to be compared without having been parsed now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersioningRequest {
+    /// The run that asks for it.
+    pub run_id: Uuid,
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
+    /// The document's URL.
+    pub url: String,
+    /// What was taken out of it; none when the document is not there any more.
+    pub extract_id: Option<i64>,
+}
+
+impl Payload for VersioningRequest {
+    const TOPIC: Topic = Topic::VersioningRequest;
+    const JOB_TYPE: &'static str = "version.document";
+
+    fn key(&self) -> String {
+        format!("{} {}", self.subscription_id, self.url)
+    }
+}
+
+/// A version was made: whoever wants to know of it is to be found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersioningResult {
+    /// The run that made it.
+    pub run_id: Uuid,
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
+    /// The document's URL.
+    pub url: String,
+    /// The catalog's id of the version.
+    pub version_id: i64,
+    /// Its number, from 1, of this URL in this subscription.
+    pub number: i32,
+    /// What happened: `Baseline`, `New`, `Changed`, `Removed` or `Returned`.
+    pub kind: String,
+}
+
+impl Payload for VersioningResult {
+    const TOPIC: Topic = Topic::VersioningResult;
+    const JOB_TYPE: &'static str = "delivery.plan";
+
+    fn key(&self) -> String {
+        self.subscription_id.to_string()
+    }
+}
+
+/// A delivery is due.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryRequest {
+    /// The delivery, the same for all its attempts.
+    pub delivery_id: Uuid,
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
+    /// The target's name in the subscription.
+    pub target: String,
+}
+
+impl Payload for DeliveryRequest {
+    const TOPIC: Topic = Topic::DeliveryRequest;
+    const JOB_TYPE: &'static str = "delivery.send";
+
+    fn key(&self) -> String {
+        format!("{}/{}", self.subscription_id, self.target)
+    }
+}

@@ -102,6 +102,22 @@ pub const UNREADABLE_LIST: &str = "UnreadableList";
 pub const TOO_DEEP: &str = "TooDeep";
 /// The object store did not give the bytes of a list back.
 pub const BLOB_UNREADABLE: &str = "BlobUnreadable";
+/// A document's bytes cannot be read as what they are.
+pub const UNREADABLE_DOCUMENT: &str = "UnreadableDocument";
+/// No text is taken from documents of this kind.
+pub const UNSUPPORTED_TYPE: &str = "UnsupportedType";
+/// A selector matches nothing, and never has.
+pub const SELECTOR_MATCHED_NOTHING: &str = "SelectorMatchedNothing";
+/// A selector matches nothing where it used to match.
+pub const SELECTOR_DRIFT: &str = "SelectorDrift";
+/// A selector cannot be evaluated on the document.
+pub const SELECTOR_FAILED: &str = "SelectorFailed";
+/// What came stands in for the document: a log-in, a captcha, a refusal.
+pub const LOOKS_BLOCKED: &str = "LooksBlocked";
+/// Reading the PDF crashed or took too much memory.
+pub const PDF_CRASHED: &str = "PdfCrashed";
+/// The process that reads PDFs could not be started.
+pub const PDF_NOT_RUN: &str = "PdfNotRun";
 /// Nothing failed: the document is to be fetched later.
 pub const NOT_YET: &str = "NotYet";
 

@@ -330,5 +330,7 @@ fn subscription_settings(valid: ValidatedSubscription) -> SubscriptionSettings {
         jitter_seconds: u32::try_from(valid.jitter.as_secs()).unwrap_or(u32::MAX),
         suspend: valid.suspend,
         jurisdiction: valid.jurisdiction,
+        selection: Default::default(),
+        targets: Vec::new(),
     }
 }

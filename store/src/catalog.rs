@@ -41,8 +41,9 @@ pub use robots::{RobotsOutcome, RobotsRecord};
 pub use runs::{RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
 pub use settings::{
-    CatchUp, Concurrency, FollowSettings, HeaderSetting, HeaderSource, ScheduledSubscription, SourceSettings,
-    SubscriptionSettings,
+    CatchUp, Concurrency, DigestSettings, FollowSettings, HeaderSetting, HeaderSource, ScheduledSubscription,
+    SecretKey, SelectionSettings, SelectorQuery, SelectorSettings, SourceSettings, SubscriptionSettings,
+    TargetPlace, TargetSettings,
 };
 pub use sources::{DeletedSource, SourceRecord, SourceRow};
 pub use stuck::{StuckPolicy, StuckRuns};

@@ -1,9 +1,10 @@
 //! What the operator takes out of a valid spec and leaves in the catalog for the beat and the workers.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::ObjectKey;
 
@@ -128,6 +129,137 @@ pub struct SubscriptionSettings {
     pub suspend: bool,
     /// The jurisdiction that the documents belong to.
     pub jurisdiction: Option<String>,
+    /// What is taken out of documents. Settings of an older release have none.
+    #[serde(default)]
+    pub selection: SelectionSettings,
+    /// Who is told of changes.
+    #[serde(default)]
+    pub targets: Vec<TargetSettings>,
+}
+
+/// What is taken out of documents, and what of it does not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectionSettings {
+    /// Named values.
+    pub selectors: BTreeMap<String, SelectorSettings>,
+    /// CSS selectors of elements that are cut out first.
+    pub remove: Vec<String>,
+    /// Regular expressions of text that does not count.
+    pub ignore: Vec<String>,
+}
+
+impl SelectionSettings {
+    /// A SHA-256 that tells apart what is not comparable, lower-case hexadecimal: texts that were selected otherwise.
+    pub fn hash(&self) -> String {
+        // The fields have an order, and a map of the settings' types always becomes JSON.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// How one named value is found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectorSettings {
+    /// The expression.
+    pub query: SelectorQuery,
+    /// The attribute that is taken in place of an element's text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attr: Option<String>,
+    /// Whether all matches are taken; otherwise the first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// Whether a document may have none of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// An expression, by its language.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelectorQuery {
+    /// A CSS selector.
+    Css(String),
+    /// An XPath 1.0 expression.
+    Xpath(String),
+    /// A JSONPath expression (RFC 9535).
+    JsonPath(String),
+}
+
+/// Who is told of which changes, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetSettings {
+    /// Its name in the subscription.
+    pub name: String,
+    /// Where it is.
+    pub place: TargetPlace,
+    /// The kinds of changes that it wants, as versions have them; none: all but first versions.
+    #[serde(default)]
+    pub kinds: Vec<String>,
+    /// A regular expression that what changed must match.
+    #[serde(default)]
+    pub matches: Option<String>,
+    /// What is sent together.
+    #[serde(default)]
+    pub digest: DigestSettings,
+}
+
+/// Where changes are sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetPlace {
+    /// An HTTP endpoint.
+    Webhook {
+        /// Where it is.
+        url: String,
+        /// Signs the requests.
+        secret: Option<SecretKey>,
+        /// Signs them too, until receivers know the newer one.
+        previous_secret: Option<SecretKey>,
+    },
+    /// A Slack channel.
+    Slack {
+        /// Its incoming webhook's URL.
+        url_secret: SecretKey,
+    },
+    /// Mailboxes.
+    Email {
+        /// Their addresses.
+        to: Vec<String>,
+    },
+    /// A topic of the Kafka cluster that Tipstaff uses.
+    Kafka {
+        /// Its name.
+        topic: String,
+    },
+    /// Objects in the object store that Tipstaff uses.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// What their keys begin with.
+        prefix: String,
+    },
+}
+
+/// A key of a Secret in the object's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretKey {
+    /// The Secret's name.
+    pub name: String,
+    /// The key in it.
+    pub key: String,
+}
+
+/// What of a target's changes is sent together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DigestSettings {
+    /// Nothing: each change is a delivery.
+    #[default]
+    None,
+    /// What one run saw, when it has ended.
+    Run,
+    /// What is seen within so many milliseconds of the first change.
+    WindowMs(u64),
 }
 
 /// A subscription as the beat needs it.
