@@ -197,6 +197,8 @@ pub(crate) fn subscription_record(name: &str, source_id: i64) -> SubscriptionRec
         jitter_seconds: 0,
         suspend: false,
         jurisdiction: Some("US".to_owned()),
+        selection: store::catalog::SelectionSettings::default(),
+        targets: Vec::new(),
     };
     SubscriptionRecord { key: object(name), generation: 1, source_id, settings, created_at: NOON }
 }

@@ -115,6 +115,8 @@ fn subscription(number: usize) -> Result<ScheduledSubscription, BoxError> {
             jitter_seconds: if number.is_multiple_of(2) { 300 } else { 0 },
             suspend: false,
             jurisdiction: Some("US-CA".to_owned()),
+            selection: store::catalog::SelectionSettings::default(),
+            targets: Vec::new(),
         },
         source_suspended: false,
         scheduled_through: START,

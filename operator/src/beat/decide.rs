@@ -137,6 +137,8 @@ mod tests {
             jitter_seconds: 0,
             suspend: false,
             jurisdiction: None,
+            selection: store::catalog::SelectionSettings::default(),
+            targets: Vec::new(),
         }
     }
 

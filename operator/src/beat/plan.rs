@@ -236,6 +236,8 @@ mod tests {
                 jitter_seconds: 0,
                 suspend: false,
                 jurisdiction: None,
+                selection: store::catalog::SelectionSettings::default(),
+                targets: Vec::new(),
             },
             source_suspended: false,
             scheduled_through: time(through),

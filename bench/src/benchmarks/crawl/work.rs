@@ -172,6 +172,8 @@ fn subscription(number: usize, source_id: i64, created_at: Timestamp) -> Subscri
         jitter_seconds: 0,
         suspend: false,
         jurisdiction: None,
+        selection: store::catalog::SelectionSettings::default(),
+        targets: Vec::new(),
     };
     SubscriptionRecord {
         key: key(format!("subscription-{number}")),
