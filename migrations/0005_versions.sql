@@ -5,6 +5,8 @@ alter table documents
     add constraint documents_check check ((phase in ('Pending', 'Fetched')) = (finished_at is null)),
     -- Whether a list that was read before does not name it any more.
     add column is_gone    boolean not null default false,
+    -- Of what turned out to be a list: whether all that it names was brought in.
+    add column is_whole   boolean,
     -- The version that was made of it.
     add column version_id bigint references versions (id);
 drop index documents_pending;
@@ -29,7 +31,9 @@ alter table versions
     -- What it was compared with. None: nothing.
     add column previous   bigint references versions (id),
     -- When the targets that want it were found. None: nobody has looked yet.
-    add column planned_at timestamptz;
+    add column planned_at timestamptz,
+    -- When that was last asked for again, since nobody had.
+    add column asked_at   timestamptz;
 create index versions_unplanned on versions (created_at) where planned_at is null;
 create index versions_run on versions (run_id);
 
@@ -60,6 +64,8 @@ create table deliveries (
     target          text        not null,
     -- Collecting: a digest that changes are still added to.
     phase           text        not null check (phase in ('Collecting', 'Pending', 'Delivered', 'GivenUp')),
+    -- The run that saw the first of its changes: it goes on in that run's trace.
+    begun_by        uuid        not null references runs (id),
     -- Of a digest of one run.
     run_id          uuid references runs (id),
     changes         integer     not null,

@@ -149,6 +149,13 @@ pub trait Bus: Send + Sync {
     /// When one was not acknowledged; others may have been published nevertheless.
     async fn publish(&self, records: &[Record]) -> Result<(), BusError>;
 
+    /// Publishes a record to the topic of exactly its name, without the installation's prefix: to one that is not
+    /// Tipstaff's ([`Topic::is_reserved`]). Waits until it is acknowledged.
+    ///
+    /// # Errors
+    /// When it was not acknowledged, as by a topic that is not there. It may have been published nevertheless.
+    async fn publish_unprefixed(&self, record: &Record) -> Result<(), BusError>;
+
     /// Joins a consumer group. A new group begins with the oldest record kept.
     ///
     /// # Errors

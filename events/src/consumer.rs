@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::{
-    BoxError, Bus, BusError, Consumer, ConsumerMetrics, Event, HandlerError, Partition, Received, Record,
+    BoxError, Bus, BusError, Consumer, ConsumerMetrics, Event, HandlerError, Partition, PutOff, Received, Record,
     Registry, Revocation, Setbacks, Signal, Topic, error_chain,
     in_flight::{Lanes, Watermarks},
     metrics::{JobLabels, Outcome, OutcomeLabels, UNKNOWN_JOB},
@@ -280,12 +280,12 @@ impl Job {
 
     async fn publish(&self, record: &Record, event: &Event, emitted: &[Event]) -> Finish {
         let records: Vec<_> = emitted.iter().map(Event::to_record).collect();
-        let finish = self
+        let published = self
             .until_done("events were not published", || async {
                 if records.is_empty() { Ok(()) } else { self.bus.publish(&records).await }
             })
             .await;
-        self.count(record, &event.job_type, Outcome::Handled, finish)
+        self.count(record, &event.job_type, Outcome::Handled, published)
     }
 
     async fn set_back(&self, record: &Record, event: &Event, error: HandlerError) -> Finish {
@@ -293,22 +293,25 @@ impl Job {
             HandlerError::Transient { reason, retry_at, source } => {
                 let message = error_chain(source.as_ref());
                 debug!(reason, message, "an event is put off");
-                let finish = self
+                let put_off = self
                     .until_done("an event was not put off", || {
                         self.setbacks.put_off(event, reason, &message, retry_at)
                     })
                     .await;
-                self.count(record, &event.job_type, Outcome::PutOff, finish)
+                if put_off == Some(PutOff::GivenUp) {
+                    return self.dead_letter(record, &event.job_type, source.as_ref()).await;
+                }
+                self.count(record, &event.job_type, Outcome::PutOff, put_off)
             }
             HandlerError::Permanent { reason, source } => {
                 let message = error_chain(source.as_ref());
                 debug!(reason, message, "an event is given up");
-                let finish = self
+                let given_up = self
                     .until_done("a failure was not recorded", || {
                         self.setbacks.give_up(event, reason, &message)
                     })
                     .await;
-                self.count(record, &event.job_type, Outcome::GivenUp, finish)
+                self.count(record, &event.job_type, Outcome::GivenUp, given_up)
             }
             HandlerError::Poison(error) => self.dead_event(record, event, &error).await,
         }
@@ -324,12 +327,13 @@ impl Job {
         let message = error_chain(error);
         let give_up = || self.setbacks.give_up(event, run_reasons::HANDLER_FAILED, &message);
         match self.until_done("a failure was not recorded", give_up).await {
-            Finish::Done => self.dead_letter(record, &event.job_type, error).await,
-            Finish::Interrupted => Finish::Interrupted,
+            Some(()) => self.dead_letter(record, &event.job_type, error).await,
+            None => Finish::Interrupted,
         }
     }
 
-    /// Publishes the record as it came to its topic's dead letters, with the reason in its headers.
+    /// Publishes the record as it came to its topic's dead letters, with the reason in its headers. How often it was put
+    /// off, and its trace, stand in those that it came with.
     async fn dead_letter(
         &self,
         record: &Record,
@@ -349,34 +353,38 @@ impl Job {
             .map_or_else(|_| format!("{}.dlq", record.topic), Topic::dead_letter_name);
         letter.headers.push(("dead_letter_reason".to_owned(), message.into_bytes()));
         let letters = [letter];
-        let finish = self.until_done("a dead letter was not published", || self.bus.publish(&letters)).await;
-        self.count(record, job_type, Outcome::DeadLetter, finish)
+        let published = self.until_done("a dead letter was not published", || self.bus.publish(&letters)).await;
+        self.count(record, job_type, Outcome::DeadLetter, published)
     }
 
-    fn count(&self, record: &Record, job_type: &str, outcome: Outcome, finish: Finish) -> Finish {
-        if finish == Finish::Done {
+    fn count<T>(&self, record: &Record, job_type: &str, outcome: Outcome, done: Option<T>) -> Finish {
+        if done.is_some() {
             let (topic, job_type) = (record.topic.clone(), job_type.to_owned());
             let labels = OutcomeLabels { topic, job_type, outcome };
             self.metrics.events.get_or_create(&labels).inc();
+            return Finish::Done;
         }
-        finish
+        Finish::Interrupted
     }
 
     /// Repeats a step until it succeeds: going on without it would lose the event. Only a shutdown interrupts it,
     /// and then the record is received again.
-    async fn until_done<F, Fut, E>(&self, failure: &'static str, step: F) -> Finish
+    async fn until_done<F, Fut, T, E>(&self, failure: &'static str, step: F) -> Option<T>
     where
         F: Fn() -> Fut,
-        Fut: Future<Output = Result<(), E>>,
+        Fut: Future<Output = Result<T, E>>,
         E: Into<BoxError>,
     {
         let mut backoff = Duration::from_millis(100);
         loop {
-            let Err(error) = step().await else { return Finish::Done };
+            let error = match step().await {
+                Ok(done) => return Some(done),
+                Err(error) => error,
+            };
             let error: BoxError = error.into();
             warn!(error = error_chain(error.as_ref()), "{failure}; trying again");
             tokio::select! {
-                () = self.shutdown.cancelled() => return Finish::Interrupted,
+                () = self.shutdown.cancelled() => return None,
                 () = sleep(backoff) => backoff = (backoff * 2).min(Duration::from_secs(5)),
             }
         }

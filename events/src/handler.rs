@@ -109,6 +109,15 @@ pub enum HandlerError {
     Poison(#[from] DecodeError),
 }
 
+/// What became of an event that was to be put off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutOff {
+    /// It comes again.
+    Later,
+    /// It was put off often enough: its document has failed.
+    GivenUp,
+}
+
 /// What becomes of an event whose handling did not succeed.
 #[async_trait]
 pub trait Setbacks: Send + Sync {
@@ -122,7 +131,7 @@ pub trait Setbacks: Send + Sync {
         reason: &'static str,
         message: &str,
         retry_at: Option<Timestamp>,
-    ) -> Result<(), BoxError>;
+    ) -> Result<PutOff, BoxError>;
 
     /// Records that the event's document failed for good.
     ///

@@ -1,6 +1,7 @@
 //! The bus on Apache Kafka.
 
 mod consumer;
+mod dead_letters;
 mod lag;
 
 use std::{
@@ -24,6 +25,7 @@ use tracing::warn;
 
 use crate::{Bus, BusError, Consumer, Record, Topic};
 
+pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetterPartition, DeadLetters, LetterRange, REDRIVE_GROUP};
 pub use lag::{LagReader, TopicLag};
 
 /// How long a broker may take to acknowledge a record, or to answer a question.
@@ -91,8 +93,12 @@ impl KafkaBus {
     }
 
     /// Hands a record to the client, in the order of the calls.
-    fn enqueue(&self, producer: &FutureProducer, record: &Record) -> Result<DeliveryFuture, KafkaError> {
-        let topic = self.topic(&record.topic);
+    fn enqueue(
+        producer: &FutureProducer,
+        prefix: &str,
+        record: &Record,
+    ) -> Result<DeliveryFuture, KafkaError> {
+        let topic = format!("{prefix}{}", record.topic);
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in &record.headers {
             headers = headers.insert(Header { key, value: Some(value) });
@@ -104,11 +110,15 @@ impl KafkaBus {
         producer.send_result(message).map_err(|(error, _)| error)
     }
 
-    async fn publish_with(&self, producer: &FutureProducer, records: &[Record]) -> Result<(), BusError> {
+    async fn publish_with(
+        producer: &FutureProducer,
+        prefix: &str,
+        records: &[Record],
+    ) -> Result<(), BusError> {
         let mut deliveries = VecDeque::with_capacity(records.len().min(IN_FLIGHT));
         for record in records {
             let delivery = loop {
-                match self.enqueue(producer, record) {
+                match Self::enqueue(producer, prefix, record) {
                     Ok(delivery) => break delivery,
                     Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                         match deliveries.pop_front() {
@@ -133,6 +143,12 @@ impl KafkaBus {
         Ok(())
     }
 
+    /// Publishes records to topics whose names follow `prefix`.
+    async fn publish_behind(&self, prefix: &str, records: &[Record]) -> Result<(), BusError> {
+        let published = Self::publish_with(&self.producer(), prefix, records).await;
+        published.inspect_err(|error| self.replace_if_fatal(error))
+    }
+
     async fn missing_topics(&self) -> Result<Vec<String>, BusError> {
         let producer = self.producer();
         let metadata =
@@ -152,8 +168,11 @@ impl KafkaBus {
 #[async_trait]
 impl Bus for KafkaBus {
     async fn publish(&self, records: &[Record]) -> Result<(), BusError> {
-        let published = self.publish_with(&self.producer(), records).await;
-        published.inspect_err(|error| self.replace_if_fatal(error))
+        self.publish_behind(&self.options.prefix, records).await
+    }
+
+    async fn publish_unprefixed(&self, record: &Record) -> Result<(), BusError> {
+        self.publish_behind("", std::slice::from_ref(record)).await
     }
 
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, BusError> {

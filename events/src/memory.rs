@@ -104,6 +104,10 @@ impl Bus for MemoryBus {
         Ok(())
     }
 
+    async fn publish_unprefixed(&self, record: &Record) -> Result<(), BusError> {
+        self.publish(std::slice::from_ref(record)).await
+    }
+
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, BusError> {
         let mut guard = self.shared.state();
         let state = &mut *guard;

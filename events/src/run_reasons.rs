@@ -121,6 +121,29 @@ pub const PDF_NOT_RUN: &str = "PdfNotRun";
 /// Nothing failed: the document is to be fetched later.
 pub const NOT_YET: &str = "NotYet";
 
+/// The target took the delivery.
+pub const DELIVERED: &str = "Delivered";
+/// The target says that it is gone.
+pub const TARGET_GONE: &str = "TargetGone";
+/// The target answered 2xx, and something else than it answers to what it took.
+pub const UNEXPECTED_ANSWER: &str = "UnexpectedAnswer";
+/// What a target names in a Secret is not what it has to be: a signing secret, or a URL.
+pub const INVALID_SECRET: &str = "InvalidSecret";
+/// No mail server is configured.
+pub const EMAIL_NOT_CONFIGURED: &str = "EmailNotConfigured";
+/// The mail server did not take the message.
+pub const EMAIL_REFUSED: &str = "EmailRefused";
+/// The message did not come to the mail server.
+pub const EMAIL_NOT_SENT: &str = "EmailNotSent";
+/// The target names an address that is none.
+pub const INVALID_EMAIL_ADDRESS: &str = "InvalidEmailAddress";
+/// The target names a topic of Tipstaff's own, or of Kafka's.
+pub const TOPIC_NOT_ALLOWED: &str = "TopicNotAllowed";
+/// Kafka did not acknowledge the record.
+pub const RECORD_NOT_ACKNOWLEDGED: &str = "RecordNotAcknowledged";
+/// The object store did not take the object.
+pub const OBJECT_NOT_STORED: &str = "ObjectNotStored";
+
 /// Whether a document failed for what its site does, and not for what is wrong here.
 pub fn is_of_the_site(reason: &str) -> bool {
     matches!(

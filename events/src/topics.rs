@@ -52,6 +52,13 @@ impl Topic {
     pub fn dead_letter_name(self) -> String {
         format!("{}.dlq", self.name())
     }
+
+    /// Whether a topic of this name, prefix and all, may be one of Tipstaff's, of this installation or of another one on the
+    /// cluster, or is Kafka's own: nobody else is to write to it.
+    pub fn is_reserved(name: &str) -> bool {
+        let is_of = |topic: Topic| name.ends_with(topic.name()) || name.ends_with(&topic.dead_letter_name());
+        name.starts_with("__") || Topic::ALL.into_iter().any(is_of)
+    }
 }
 
 impl fmt::Display for Topic {
@@ -83,5 +90,19 @@ mod tests {
             assert_eq!(topic.name().parse::<Topic>().ok(), Some(topic));
         }
         assert!("crawl.request.dlq".parse::<Topic>().is_err());
+    }
+
+    #[test]
+    fn names_that_end_in_one_of_ours_are_reserved() {
+        for topic in Topic::ALL {
+            for name in [topic.name().to_owned(), topic.dead_letter_name()] {
+                assert!(Topic::is_reserved(&name) && Topic::is_reserved(&format!("prod.{name}")), "{name}");
+                assert!(!Topic::is_reserved(&format!("{name}.of-ours")), "{name}");
+            }
+        }
+        assert!(Topic::is_reserved("__consumer_offsets"));
+        for name in ["opinions", "court.changes", "delivery", "request", "tipstaff.changes", "_opinions"] {
+            assert!(!Topic::is_reserved(name), "{name}");
+        }
     }
 }

@@ -4,10 +4,14 @@
 
 mod artifacts;
 mod backfill;
+mod deliveries;
 mod documents;
+mod extracts;
 mod health;
 mod hosts;
+mod inspect;
 mod lead;
+mod lists;
 mod object_key;
 mod outbox;
 mod robots;
@@ -17,6 +21,8 @@ mod settings;
 mod sources;
 mod stuck;
 mod subscriptions;
+mod targets;
+mod versions;
 
 use std::{cmp::Ordering, time::Duration};
 
@@ -29,16 +35,23 @@ use sqlx::{
 };
 
 pub use artifacts::{Artifact, LatestArtifact, NewArtifact};
-pub use documents::{
-    CrawlWork, Evidence, Findings, FoundCount, FoundDocument, KnownDocument, StoredDocument,
+pub use deliveries::{
+    DeliveredVersion, DeliveryAttempt, DeliveryOutcome, DeliveryWork, PlanWork, VersionEvidence, WantedBy,
 };
+pub use documents::{CrawlWork, Evidence, FetchedDocument, StoredDocument};
+pub use extracts::{ExtractFields, Extracted, NewExtract, ParseWork};
 pub use health::{SourceFailing, SourceFigures, SourceHealth, SourceNews};
 pub use hosts::{KeptSlots, Slot, SlotRequest};
+pub use inspect::{
+    ArtifactRow, AttemptRow, DeliveryRow, ExtractRow, Page, RunRow, RunTrace, TracedDelivery, TracedDocument,
+    VersionRow, WhichVersion,
+};
 pub use lead::Lead;
+pub use lists::{Findings, FoundCount, FoundDocument, GoneDocument, KnownDocument};
 pub use object_key::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};
 pub use robots::{RobotsOutcome, RobotsRecord};
-pub use runs::{RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger};
+pub use runs::{BegunRun, RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger, WaitingDocument};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
 pub use settings::{
     CatchUp, Concurrency, DigestSettings, FollowSettings, HeaderSetting, HeaderSource, ScheduledSubscription,
@@ -46,8 +59,12 @@ pub use settings::{
     TargetPlace, TargetSettings,
 };
 pub use sources::{DeletedSource, SourceRecord, SourceRow};
-pub use stuck::{StuckPolicy, StuckRuns};
+pub use stuck::{LateDeliveries, StuckPolicy, StuckRuns};
 pub use subscriptions::{SubscriptionRecord, SubscriptionRow};
+pub use targets::{TargetFailing, TargetHealth, TargetNews};
+pub use versions::{
+    ComparedDocument, ComparedExtract, ExtractContent, Head, MadeVersion, NewVersion, VersionWork,
+};
 
 /// How long a transaction may wait for this program before the database gives it up, with all that it has locked: a process
 /// that stands still must not keep others from taking over.

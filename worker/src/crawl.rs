@@ -15,7 +15,9 @@ use http::{HeaderName, HeaderValue, header::USER_AGENT};
 use jiff::Timestamp;
 use store::{
     blobs::{BlobError, BlobKey, SpooledBody},
-    catalog::{Artifact, CrawlWork, Evidence, Findings, LatestArtifact, NewArtifact, StoredDocument},
+    catalog::{
+        Artifact, CrawlWork, Evidence, FetchedDocument, Findings, LatestArtifact, NewArtifact, StoredDocument,
+    },
 };
 use url::Url;
 
@@ -23,6 +25,7 @@ use crate::{
     Tools,
     fetch::{Exchange, FetchError, FetchRequest, Fetched, NOT_KEPT, Redirect, Validators},
     links::{ListKind, list_kind, sniffed_list},
+    parse::parser_version,
     secrets::SecretReader,
     tools::{catalog_failed, permanent},
 };
@@ -55,7 +58,8 @@ impl Handler for Crawl {
         let work =
             work.ok_or_else(|| permanent(run_reasons::DOCUMENT_NOT_FOUND, "the run has no such document"))?;
         if let Some(artifact) = work.artifact {
-            // An earlier attempt stored it and may not have come to tell, nor to end the run.
+            // An earlier attempt stored it and may not have come to tell, nor to end the run. Whoever is told twice, or of
+            // what is finished, does nothing.
             let ended = self.tools.catalog.end_run_if_complete(crawl.run_id, self.tools.clock.now()).await;
             ended.map_err(catalog_failed)?;
             return Ok(vec![self.result(event, &crawl, &artifact)?]);
@@ -82,12 +86,16 @@ impl Handler for Crawl {
             FoundEvidence::New(artifact) => Evidence::New(artifact),
             FoundEvidence::Known(latest) => Evidence::Known(latest.id),
         };
+        let document = FetchedDocument {
+            evidence,
+            findings: findings.as_ref(),
+            parser_version: parser_version(),
+        };
         let now = self.tools.clock.now();
-        let stored =
-            self.tools.catalog.store_document(crawl.run_id, &crawl.url, evidence, &findings, now).await;
+        let stored = self.tools.catalog.store_document(crawl.run_id, &crawl.url, &document, now).await;
         match stored.map_err(catalog_failed)? {
-            StoredDocument::Stored(artifact) => Ok(vec![self.result(event, &crawl, &artifact)?]),
-            StoredDocument::NotWaitedFor => Ok(Vec::new()),
+            StoredDocument::Fetched(artifact) => Ok(vec![self.result(event, &crawl, &artifact)?]),
+            StoredDocument::Finished(_) | StoredDocument::NotWaitedFor => Ok(Vec::new()),
         }
     }
 }
@@ -147,14 +155,14 @@ impl Crawl {
         Ok(Some(FoundEvidence::New(Box::new(artifact))))
     }
 
-    /// The documents that the document leads the run to, if it is a list.
+    /// The documents that the document leads the run to; none if it is no list.
     async fn findings(
         &self,
         event: &Event,
         crawl: &CrawlUrl,
         work: &CrawlWork,
         evidence: &FoundEvidence<'_>,
-    ) -> Result<Findings, HandlerError> {
+    ) -> Result<Option<Findings>, HandlerError> {
         let (sniffed, blob_uri, content_type, url) = match evidence {
             FoundEvidence::New(new) => (&new.sniffed_list, &new.blob_uri, &new.content_type, &new.final_url),
             FoundEvidence::Known(known) => {
@@ -170,9 +178,9 @@ impl Crawl {
             (false, true) => Some(ListKind::Sitemap),
             (false, false) => None,
         };
-        let Some(kind) = kind else { return Ok(Findings::default()) };
+        let Some(kind) = kind else { return Ok(None) };
         let list = FetchedList { kind, blob_uri, content_type: content_type.as_deref(), url };
-        self.lists.findings(&self.tools, &self.robots, event, crawl, work, &list).await
+        self.lists.findings(&self.tools, &self.robots, event, crawl, work, &list).await.map(Some)
     }
 
     /// Lets the event wait in the outbox for the slot that was promised to it.

@@ -2,18 +2,24 @@
 //!
 //! [`routes`] is the one table of what is done by whom; [`Pipeline`] runs the consumer loops of the roles a process has.
 
+mod bytes;
 mod crawl;
+mod deliver;
 pub mod fetch;
 pub mod links;
 mod metrics;
+mod parse;
+pub mod pdf_reader;
 mod pipeline;
 pub mod program;
 pub mod robots;
 mod routes;
 mod schedule;
 pub mod secrets;
+pub mod send;
 mod setbacks;
 mod tools;
+mod version;
 
 pub use metrics::WorkerMetrics;
 pub use pipeline::{Pipeline, PipelineError, PipelineOptions};

@@ -2,9 +2,19 @@
 
 use std::sync::Arc;
 
-use events::{CrawlUrl, Handler, Payload, Role, SubscriptionScheduled, Topic};
+use events::{
+    CrawlResult, CrawlUrl, DeliveryRequest, Handler, ParseRequest, ParseResult, Payload, Role,
+    SubscriptionScheduled, Topic, VersioningRequest, VersioningResult,
+};
 
-use crate::{Tools, crawl::Crawl, schedule::Schedule};
+use crate::{
+    Tools,
+    crawl::Crawl,
+    deliver::{Plan, Send},
+    parse::Parse,
+    schedule::Schedule,
+    version::Version,
+};
 
 /// Who does a job.
 pub struct Route {
@@ -23,6 +33,12 @@ pub struct Route {
 pub const ROUTES: &[Route] = &[
     Route { topic: Topic::SubsSchedule, job_type: SubscriptionScheduled::JOB_TYPE, role: Role::Schedule, handler: |tools| Arc::new(Schedule::new(tools)) },
     Route { topic: Topic::CrawlRequest, job_type: CrawlUrl::JOB_TYPE, role: Role::Crawl, handler: |tools| Arc::new(Crawl::new(tools)) },
+    Route { topic: Topic::CrawlResult, job_type: CrawlResult::JOB_TYPE, role: Role::Parse, handler: |tools| Arc::new(Parse::new(tools)) },
+    Route { topic: Topic::ParseRequest, job_type: ParseRequest::JOB_TYPE, role: Role::Parse, handler: |tools| Arc::new(Parse::new(tools)) },
+    Route { topic: Topic::ParseResult, job_type: ParseResult::JOB_TYPE, role: Role::Version, handler: |tools| Arc::new(Version::new(tools)) },
+    Route { topic: Topic::VersioningRequest, job_type: VersioningRequest::JOB_TYPE, role: Role::Version, handler: |tools| Arc::new(Version::new(tools)) },
+    Route { topic: Topic::VersioningResult, job_type: VersioningResult::JOB_TYPE, role: Role::Deliver, handler: |tools| Arc::new(Plan::new(tools)) },
+    Route { topic: Topic::DeliveryRequest, job_type: DeliveryRequest::JOB_TYPE, role: Role::Deliver, handler: |tools| Arc::new(Send::new(tools)) },
 ];
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! `subscription.scheduled`: plans what a run has to fetch, or which stored artifacts are worked on again.
+//! `subscription.scheduled`: plans what a run has to fetch, or which stored documents are worked on again.
 
 use async_trait::async_trait;
-use events::{CrawlUrl, Event, Handler, HandlerError, ParseRequest, SubscriptionScheduled, run_reasons};
-use store::catalog::{RunPhase, RunPlan, Trigger};
+use events::{
+    CrawlUrl, Event, Handler, HandlerError, ParseRequest, SubscriptionScheduled, VersioningRequest, run_reasons,
+};
+use store::catalog::{RunPhase, RunPlan, Trigger, WaitingDocument};
 use url::Url;
 
 use crate::{
@@ -12,8 +14,8 @@ use crate::{
 };
 
 const EVENT_SOURCE: &str = "/tipstaff/worker/schedule";
-/// How many artifacts of a backfill are handed on at a time.
-const ARTIFACTS_AT_ONCE: i64 = 500;
+/// How many documents of a backfill are handed on at a time.
+const DOCUMENTS_AT_ONCE: usize = 500;
 
 /// Reads the subscription and its source, and asks for each URL once.
 pub(crate) struct Schedule {
@@ -66,28 +68,27 @@ impl Schedule {
         }
         let base_url: Url =
             plan.source.base_url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
-        let pending = self.tools.catalog.begin_run(scheduled.run_id, &[base_url.into()], now).await;
-        pending
-            .map_err(catalog_failed)?
-            .into_iter()
-            .map(|url| {
-                let host = host_of(&url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?);
-                let crawl = CrawlUrl {
-                    run_id: scheduled.run_id,
-                    subscription_id: plan.subscription_id,
-                    source_id: plan.source_id,
-                    host,
-                    url,
-                    slot_promised: false,
-                };
-                event
-                    .child(&crawl.url, EVENT_SOURCE, now, &crawl)
-                    .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
-            })
-            .collect()
+        let begun = self.tools.catalog.begin_run(scheduled.run_id, &[base_url.into()], now).await;
+        let begun = begun.map_err(catalog_failed)?;
+        let crawls = begun.pending.into_iter().map(|url| {
+            let host = host_of(&url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?);
+            let crawl = CrawlUrl {
+                run_id: scheduled.run_id,
+                subscription_id: plan.subscription_id,
+                source_id: plan.source_id,
+                host,
+                url,
+                slot_promised: false,
+            };
+            event
+                .child(&crawl.url, EVENT_SOURCE, now, &crawl)
+                .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
+        });
+        let fetched = begun.fetched.into_iter().map(|document| self.work_again(event, plan, scheduled, document));
+        crawls.chain(fetched).collect()
     }
 
-    /// Hands the stored artifacts on, through the outbox: they can be very many. Done again, it emits the same events.
+    /// Hands stored documents on, through the outbox: they can be very many. Done again, it emits the same events.
     async fn backfill(
         &self,
         event: &Event,
@@ -95,33 +96,39 @@ impl Schedule {
         plan: &RunPlan,
     ) -> Result<Vec<Event>, HandlerError> {
         let catalog = &self.tools.catalog;
-        let (mut last_id, mut count) = (0, 0);
-        loop {
-            let page = catalog.artifacts_to_backfill(scheduled.run_id, last_id, ARTIFACTS_AT_ONCE).await;
-            let page = page.map_err(catalog_failed)?;
-            let now = self.tools.clock.now();
-            let Some(last) = page.last() else {
-                catalog.end_backfill(scheduled.run_id, count, now).await.map_err(catalog_failed)?;
-                return Ok(Vec::new());
-            };
-            last_id = last.id;
-            count += u64::try_from(page.len()).unwrap_or_default();
-            let requests: Result<Vec<Event>, HandlerError> = page
-                .into_iter()
-                .map(|artifact| {
-                    let request = ParseRequest {
-                        run_id: scheduled.run_id,
-                        subscription_id: plan.subscription_id,
-                        source_id: plan.source_id,
-                        artifact_id: artifact.id,
-                        source_url: artifact.source_url,
-                    };
-                    event
-                        .child(&artifact.id.to_string(), EVENT_SOURCE, now, &request)
-                        .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
-                })
-                .collect();
+        let now = self.tools.clock.now();
+        let documents = catalog.begin_backfill(scheduled.run_id, now).await.map_err(catalog_failed)?;
+        for page in documents.chunks(DOCUMENTS_AT_ONCE) {
+            let requests: Result<Vec<Event>, HandlerError> =
+                page.iter().map(|document| self.work_again(event, plan, scheduled, document.clone())).collect();
             catalog.hand_over(&requests?, now).await.map_err(catalog_failed)?;
         }
+        Ok(Vec::new())
+    }
+
+    /// Asks for a document that was fetched to be parsed and compared, or only compared when it is gone.
+    fn work_again(
+        &self,
+        event: &Event,
+        plan: &RunPlan,
+        scheduled: &SubscriptionScheduled,
+        document: WaitingDocument,
+    ) -> Result<Event, HandlerError> {
+        let WaitingDocument { url, artifact_id } = document;
+        let (run_id, subscription_id) = (scheduled.run_id, plan.subscription_id);
+        let now = self.tools.clock.now();
+        let asked = match artifact_id {
+            Some(artifact_id) => {
+                let source_id = plan.source_id;
+                let request =
+                    ParseRequest { run_id, subscription_id, source_id, artifact_id, source_url: url.clone() };
+                event.child(&url, EVENT_SOURCE, now, &request)
+            }
+            None => {
+                let request = VersioningRequest { run_id, subscription_id, url: url.clone(), extract_id: None };
+                event.child(&url, EVENT_SOURCE, now, &request)
+            }
+        };
+        asked.map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use events::{BoxError, Clock, CrawlUrl, Event, Payload, Setbacks, run_reasons};
+use events::{
+    BoxError, Clock, CrawlUrl, DeliveryRequest, Event, Payload, PutOff, Setbacks, VersioningResult, run_reasons,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use store::catalog::Catalog;
@@ -39,11 +41,13 @@ pub(crate) struct CatalogSetbacks {
     pub(crate) listeners: broadcast::Sender<Setback>,
 }
 
-/// What every payload of a run's events has.
+/// What every payload of a run's events has; those of one document have its URL.
 #[derive(Deserialize)]
 struct OfRun {
     run_id: Uuid,
     subscription_id: i64,
+    #[serde(alias = "source_url")]
+    url: Option<String>,
 }
 
 #[async_trait]
@@ -54,10 +58,11 @@ impl Setbacks for CatalogSetbacks {
         reason: &'static str,
         message: &str,
         retry_at: Option<Timestamp>,
-    ) -> Result<(), BoxError> {
-        if event.attempt >= ATTEMPTS {
+    ) -> Result<PutOff, BoxError> {
+        if event.attempt >= ATTEMPTS && !is_of_delivery(event) {
             let message = format!("given up after {} attempts: {message}", event.attempt + 1);
-            return self.give_up(event, reason, &message).await;
+            self.give_up(event, reason, &message).await?;
+            return Ok(PutOff::GivenUp);
         }
         let now = self.clock.now();
         let wait = match retry_at {
@@ -73,25 +78,36 @@ impl Setbacks for CatalogSetbacks {
         {
             self.catalog.note_setback(crawl.run_id, &crawl.url, reason, message, retry_at, now).await?;
         }
-        if let Ok(OfRun { run_id, subscription_id }) = serde_json::from_slice(&event.payload) {
+        if let Ok(OfRun { run_id, subscription_id, .. }) = serde_json::from_slice(&event.payload) {
             let message = message.to_owned();
             // Without listeners there is nobody to tell.
             let _ = self.listeners.send(Setback { run_id, subscription_id, reason, message, retry_at });
         }
-        Ok(())
+        Ok(PutOff::Later)
     }
 
     async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<(), BoxError> {
         let now = self.clock.now();
-        if let Some(crawl) = crawl_url(event) {
-            self.catalog.fail_document(crawl.run_id, &crawl.url, reason, message, now).await?;
-        } else if let Ok(OfRun { run_id, .. }) = serde_json::from_slice(&event.payload) {
-            self.catalog.fail_run(run_id, reason, message, now).await?;
-        } else {
-            tracing::warn!(job_type = event.job_type, reason, message, "an event without a run was given up");
+        match serde_json::from_slice(&event.payload) {
+            // A version stands whoever is told of it: its run is not failed.
+            _ if is_of_delivery(event) => {
+                tracing::warn!(job_type = event.job_type, reason, message, "an event of a delivery was given up");
+            }
+            Ok(OfRun { run_id, url: Some(url), .. }) => {
+                self.catalog.fail_document(run_id, &url, reason, message, now).await?;
+            }
+            Ok(OfRun { run_id, .. }) => self.catalog.fail_run(run_id, reason, message, now).await?,
+            Err(_) => {
+                tracing::warn!(job_type = event.job_type, reason, message, "an event without a run was given up");
+            }
         }
         Ok(())
     }
+}
+
+/// Deliveries have their own schedule of attempts. What fails on the way to them is the catalog, which is waited for.
+fn is_of_delivery(event: &Event) -> bool {
+    [VersioningResult::JOB_TYPE, DeliveryRequest::JOB_TYPE].contains(&event.job_type.as_str())
 }
 
 fn crawl_url(event: &Event) -> Option<CrawlUrl> {

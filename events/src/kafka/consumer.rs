@@ -274,7 +274,7 @@ fn is_fatal(error: &KafkaError) -> bool {
     fatal
 }
 
-fn received(prefix: &str, message: &BorrowedMessage<'_>) -> Received {
+pub(super) fn received(prefix: &str, message: &BorrowedMessage<'_>) -> Received {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers
             .iter()

@@ -121,7 +121,7 @@ fn lag(committed: Option<i64>, begin: i64, end: i64) -> u64 {
     u64::try_from(end.saturating_sub(next)).unwrap_or(0)
 }
 
-fn count_partitions(client: &BaseConsumer, name: &str, deadline: Instant) -> Result<i32, BoxError> {
+pub(super) fn count_partitions(client: &BaseConsumer, name: &str, deadline: Instant) -> Result<i32, BoxError> {
     let metadata = client.fetch_metadata(Some(name), left(deadline))?;
     let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
         return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic).into());
@@ -133,7 +133,7 @@ fn count_partitions(client: &BaseConsumer, name: &str, deadline: Instant) -> Res
 }
 
 /// Where each partition begins or ends: librdkafka's numbers for the two are those of Kafka's protocol for times.
-fn offsets(
+pub(super) fn offsets(
     client: &BaseConsumer,
     partitions: &TopicPartitionList,
     which: Offset,
@@ -144,7 +144,7 @@ fn offsets(
     client.offsets_for_times(asked, left(deadline))
 }
 
-fn offset(list: &TopicPartitionList, name: &str, number: i32) -> Result<Option<i64>, KafkaError> {
+pub(super) fn offset(list: &TopicPartitionList, name: &str, number: i32) -> Result<Option<i64>, KafkaError> {
     let Some(element) = list.find_partition(name, number) else { return Ok(None) };
     element.error()?;
     match element.offset() {
@@ -153,12 +153,12 @@ fn offset(list: &TopicPartitionList, name: &str, number: i32) -> Result<Option<i
     }
 }
 
-fn known(list: &TopicPartitionList, name: &str, number: i32) -> Result<i64, BoxError> {
+pub(super) fn known(list: &TopicPartitionList, name: &str, number: i32) -> Result<i64, BoxError> {
     let offset = offset(list, name, number)?;
     offset.ok_or_else(|| format!("the broker does not tell the offsets of {name}/{number}").into())
 }
 
-fn left(deadline: Instant) -> Duration {
+pub(super) fn left(deadline: Instant) -> Duration {
     // Zero would ask librdkafka not to wait at all.
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }

@@ -1,16 +1,14 @@
-//! Documents: what a run has to bring in, and how each is finished.
+//! Documents: what a run has to bring in, and what becomes of each when it was fetched.
 
-use std::collections::HashMap;
-
-use events::{Event, run_reasons};
+use events::run_reasons;
 use jiff::Timestamp;
 use sqlx::{PgConnection, Row, types::Json};
 use uuid::Uuid;
 
 use super::{
-    Artifact, Catalog, CatalogError, LatestArtifact, NewArtifact, SourceSettings,
+    Artifact, Catalog, CatalogError, Findings, LatestArtifact, NewArtifact, SourceSettings,
     artifacts::{self, ARTIFACT_COLUMNS, INSERTED_COLUMNS, LATEST_COLUMNS},
-    failed, health, outbox,
+    failed, health, lists,
     runs::end_if_complete,
     sql_time,
 };
@@ -26,7 +24,7 @@ pub struct CrawlWork {
     pub is_list: bool,
     /// The due time of the run, or when it was asked for: what was asked of the server since then is good for it.
     pub scheduled_for: Timestamp,
-    /// Set when the document is stored already.
+    /// Set when the document was fetched already.
     pub artifact: Option<Artifact>,
     /// What the source last had at the URL, for any of its subscriptions.
     pub latest: Option<LatestArtifact>,
@@ -34,53 +32,6 @@ pub struct CrawlWork {
     pub namespace: String,
     /// How the source is fetched.
     pub source: SourceSettings,
-}
-
-/// A document that a list led to: a page, a feed or a sitemap.
-#[derive(Clone, Debug)]
-pub struct FoundDocument {
-    /// Its URL.
-    pub url: String,
-    /// What the list says of it: the same again need not be fetched.
-    pub marker: Option<String>,
-    /// Whether it is a list itself.
-    pub is_list: bool,
-    /// Asks for it to be fetched.
-    pub event: Event,
-    /// When it may be.
-    pub available_at: Timestamp,
-}
-
-/// What a list led to.
-#[derive(Clone, Debug, Default)]
-pub struct Findings {
-    /// The documents that are to be fetched.
-    pub documents: Vec<FoundDocument>,
-    /// How many documents that are no lists a run is led to at most; what is more is left out.
-    pub limit: usize,
-    /// Whether there are more, which have to wait for a later run: then what is said of the list does not show that
-    /// all it names was brought in.
-    pub is_cut_short: bool,
-    /// What whoever watches the list should know about it.
-    pub note: Option<String>,
-}
-
-/// A document that a subscription has from an earlier run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownDocument {
-    /// What the list said of it. None of a list in whose run not every document was brought in: it has to be read again.
-    pub marker: Option<String>,
-    /// The catalog's id of its artifact. The lower, the longer ago the document was looked at.
-    pub artifact_id: i64,
-}
-
-/// How many documents lists have led a run to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FoundCount {
-    /// Those that are no lists.
-    pub documents: usize,
-    /// Those that are.
-    pub lists: usize,
 }
 
 /// What shows how a document was.
@@ -92,19 +43,32 @@ pub enum Evidence<'a> {
     Known(i64),
 }
 
-/// What became of a document that was to be stored.
+/// A document that was fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchedDocument<'a> {
+    /// What shows how it was.
+    pub evidence: Evidence<'a>,
+    /// What it led to, where it is a list. A list is read, and not compared itself.
+    pub findings: Option<&'a Findings>,
+    /// Which parsers would read it: what others have read is compared anew.
+    pub parser_version: i32,
+}
+
+/// What became of a document that was fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredDocument {
-    /// It stands in the catalog, now or from an earlier attempt.
-    Stored(Artifact),
+    /// It has to be parsed and compared.
+    Fetched(Artifact),
+    /// It is finished: it is a list, or as it was when it was last compared.
+    Finished(Artifact),
     /// The run has ended, or has given the document up: nothing was stored.
     NotWaitedFor,
 }
 
 /// A run whose documents are being finished, with its row locked: they finish one after the other, and the last one
 /// sees all others.
-struct LockedRun {
-    is_active: bool,
+pub(super) struct LockedRun {
+    pub(super) is_active: bool,
     source_id: i64,
 }
 
@@ -115,7 +79,7 @@ impl Catalog {
     /// When the catalog fails.
     pub async fn crawl_work(&self, run_id: Uuid, url: &str) -> Result<Option<CrawlWork>, CatalogError> {
         let sql = format!(
-            "select d.phase = 'Pending' and r.finished_at is null as is_pending, d.phase = 'Stored' as is_stored,
+            "select d.phase = 'Pending' and r.finished_at is null as is_pending, d.phase = 'Fetched' or d.phase = 'Stored' and d.artifact_id is not null as is_stored,
                  d.is_base, d.is_list, r.scheduled_for, o.namespace, o.settings, {LATEST_COLUMNS}
              from documents d join runs r on r.id = d.run_id
              join subscriptions s on s.id = r.subscription_id join sources o on o.id = s.source_id
@@ -151,8 +115,8 @@ impl Catalog {
         work().map(Some).map_err(failed("read a document"))
     }
 
-    /// Finishes a document with evidence of it and, with the last document, the run; adds the documents that it led to
-    /// and hands their events to the relay.
+    /// Keeps evidence of a document. What is as it was when it was last compared is finished with that and, with the last
+    /// document, the run; so is a list, whose documents are added and whose events are handed to the relay.
     ///
     /// # Errors
     /// When the catalog fails. Then nothing was stored, or the document was and its run has not ended with it: done again,
@@ -161,30 +125,34 @@ impl Catalog {
         &self,
         run_id: Uuid,
         url: &str,
-        evidence: Evidence<'_>,
-        findings: &Findings,
+        document: &FetchedDocument<'_>,
         now: Timestamp,
     ) -> Result<StoredDocument, CatalogError> {
-        let stored = if findings.documents.is_empty() {
-            let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
-            finish(&mut connection, run_id, url, evidence, findings, now).await?
-        } else {
-            let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
-            let (found, is_cut_short) = fitting(&mut transaction, run_id, findings).await?;
-            add(&mut transaction, run_id, url, &found).await?;
-            let findings =
-                &Findings { is_cut_short, documents: Vec::new(), note: findings.note.clone(), ..*findings };
-            let stored = finish(&mut transaction, run_id, url, evidence, findings, now).await?;
-            if stored.is_some() {
-                transaction.commit().await.map_err(failed("commit a document"))?;
+        let stored = match document.findings.filter(|findings| !findings.is_empty()) {
+            None => {
+                let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
+                store(&mut connection, run_id, url, document, now).await?
             }
-            stored
+            Some(findings) => {
+                let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
+                let (found, is_cut_short) = lists::fitting(&mut transaction, run_id, findings).await?;
+                lists::add(&mut transaction, run_id, url, &found, &findings.gone, now).await?;
+                let findings = &Findings { is_cut_short, note: findings.note.clone(), ..Findings::default() };
+                let document = FetchedDocument { findings: Some(findings), ..*document };
+                let stored = store(&mut transaction, run_id, url, &document, now).await?;
+                if stored.is_some() {
+                    transaction.commit().await.map_err(failed("commit a document"))?;
+                }
+                stored
+            }
         };
         match stored {
-            Some(Finished { artifact, has_run_ended: true }) => Ok(StoredDocument::Stored(artifact)),
-            Some(Finished { artifact, has_run_ended: false }) => {
-                self.end_run_if_complete(run_id, now).await?;
-                Ok(StoredDocument::Stored(artifact))
+            Some(Stored { artifact, is_finished: false, .. }) => Ok(StoredDocument::Fetched(artifact)),
+            Some(Stored { artifact, has_run_ended, .. }) => {
+                if !has_run_ended {
+                    self.end_run_if_complete(run_id, now).await?;
+                }
+                Ok(StoredDocument::Finished(artifact))
             }
             None => {
                 let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
@@ -192,7 +160,7 @@ impl Catalog {
                     return Ok(StoredDocument::NotWaitedFor);
                 };
                 end_if_complete(&mut connection, run_id, now).await?;
-                Ok(StoredDocument::Stored(artifact))
+                Ok(StoredDocument::Fetched(artifact))
             }
         }
     }
@@ -229,15 +197,6 @@ impl Catalog {
         Ok(())
     }
 
-    /// How many documents of a run are not the source's own, and how many of these are lists.
-    ///
-    /// # Errors
-    /// When the catalog fails.
-    pub async fn count_found(&self, run_id: Uuid) -> Result<FoundCount, CatalogError> {
-        let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
-        count_found(&mut connection, run_id).await
-    }
-
     /// Finishes a document as failed and, with the last document, the run.
     ///
     /// # Errors
@@ -253,9 +212,9 @@ impl Catalog {
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
         let run = lock_run(&mut transaction, run_id).await?;
         let Some(run) = run.filter(|run| run.is_active) else { return Ok(()) };
-        let is_base: Option<bool> = sqlx::query_scalar(
+        let is_base_unfetched: Option<bool> = sqlx::query_scalar(
             "update documents set phase = 'Failed', reason = $3, message = $4, finished_at = $5
-             where run_id = $1 and url = $2 and phase = 'Pending' returning is_base",
+             where run_id = $1 and url = $2 and finished_at is null returning is_base and artifact_id is null",
         )
         .bind(run_id)
         .bind(url)
@@ -265,54 +224,16 @@ impl Catalog {
         .fetch_optional(&mut *transaction)
         .await
         .map_err(failed("fail a document"))?;
-        if is_base == Some(true) && run_reasons::is_of_the_site(reason) {
+        // What came and cannot be read is not for the site to answer.
+        if is_base_unfetched == Some(true) && run_reasons::is_of_the_site(reason) {
             health::failed_for_good(&mut transaction, run.source_id, reason, message, now).await?;
         }
         end_if_complete(&mut transaction, run_id, now).await?;
         transaction.commit().await.map_err(failed("commit a failure"))
     }
-
-    /// What the run's subscription has of these URLs from earlier runs; those that it never had are not in it.
-    ///
-    /// # Errors
-    /// When the catalog fails.
-    pub async fn known_documents(
-        &self,
-        run_id: Uuid,
-        urls: &[&str],
-    ) -> Result<HashMap<String, KnownDocument>, CatalogError> {
-        let rows = sqlx::query(
-            "select wanted.url, known.artifact_id, known.marker
-             from runs r, unnest($2::text[]) as wanted (url)
-             cross join lateral (
-                 select d.artifact_id, case when not d.is_list or not exists (
-                         select from documents other where other.run_id = d.run_id and other.phase <> 'Stored')
-                     then d.marker end as marker
-                 from documents d
-                 where d.subscription_id = r.subscription_id and d.url = wanted.url and d.artifact_id is not null
-                     and d.run_id <> r.id
-                 order by d.artifact_id desc limit 1) known
-             where r.id = $1",
-        )
-        .bind(run_id)
-        .bind(urls)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed("look up known documents"))?;
-        rows.iter()
-            .map(|row| {
-                let known = KnownDocument {
-                    marker: row.try_get("marker")?,
-                    artifact_id: row.try_get("artifact_id")?,
-                };
-                Ok((row.try_get("url")?, known))
-            })
-            .collect::<Result<_, _>>()
-            .map_err(failed("read known documents"))
-    }
 }
 
-async fn lock_run(connection: &mut PgConnection, run_id: Uuid) -> Result<Option<LockedRun>, CatalogError> {
+pub(super) async fn lock_run(connection: &mut PgConnection, run_id: Uuid) -> Result<Option<LockedRun>, CatalogError> {
     let row = sqlx::query(
         "select r.finished_at is null as is_active, s.source_id
          from runs r join subscriptions s on s.id = r.subscription_id where r.id = $1 for update of r",
@@ -328,141 +249,93 @@ async fn lock_run(connection: &mut PgConnection, run_id: Uuid) -> Result<Option<
     .map_err(failed("read a run"))
 }
 
-/// A document that was finished just now.
-struct Finished {
+/// A document whose evidence was stored just now.
+struct Stored {
     artifact: Artifact,
+    is_finished: bool,
     /// Whether the run has ended with it, being a run of one document.
     has_run_ended: bool,
 }
 
-/// Finishes a document that its run waits for, in one statement. The run's row is locked first, so that whoever ends a run
+/// Stores a document that its run waits for, in one statement. The run's row is locked first, so that whoever ends a run
 /// and whoever finishes a document of it do so one after the other; what is read of other documents is as it was when the
 /// statement began, so that the last one is only known to be the last afterwards.
-async fn finish(
+async fn store(
     connection: &mut PgConnection,
     run_id: Uuid,
     url: &str,
-    evidence: Evidence<'_>,
-    findings: &Findings,
+    document: &FetchedDocument<'_>,
     now: Timestamp,
-) -> Result<Option<Finished>, CatalogError> {
-    let artifact = match evidence {
+) -> Result<Option<Stored>, CatalogError> {
+    let artifact = match document.evidence {
         Evidence::New(_) => {
-            let inserted = artifacts::inserted_from(8);
+            let inserted = artifacts::inserted_from(9);
             format!("insert into artifacts ({INSERTED_COLUMNS}) {inserted} from document returning *")
         }
-        Evidence::Known(_) => "select a.* from artifacts a, document where a.id = $8".to_owned(),
+        Evidence::Known(_) => "select a.* from artifacts a, document where a.id = $9".to_owned(),
     };
     let answered = health::ANSWERED;
     let sql = format!(
         "with run as materialized (
-             select r.id, r.subscription_id, s.source_id from runs r join subscriptions s on s.id = r.subscription_id
+             select r.id, r.subscription_id, s.source_id, s.selection_hash
+             from runs r join subscriptions s on s.id = r.subscription_id
              where r.id = $1 and r.finished_at is null for update of r),
          document as materialized (
-             select d.run_id, d.url, run.source_id, run.subscription_id from run join documents d on d.run_id = run.id
+             select d.run_id, d.url, d.is_base, run.source_id, run.subscription_id, run.selection_hash
+             from run join documents d on d.run_id = run.id
              where d.url = $2 and d.phase = 'Pending' for update of d),
          artifact as ({artifact}),
-         finished as (
-             update documents d set phase = 'Stored', artifact_id = a.id, finished_at = $3, message = $4,
-                 marker = case when not $5 then d.marker end,
-                 changed = a.fetch_hash is distinct from (
-                     select before.fetch_hash from documents known join artifacts before on before.id = known.artifact_id
-                     where known.subscription_id = o.subscription_id and known.url = $2 and known.artifact_id is not null
-                     order by known.artifact_id desc limit 1)
-             from artifact a, document o where d.run_id = o.run_id and d.url = o.url
-             returning d.changed, d.is_base, o.source_id),
+         compared as (
+             select $6 as is_list, a.fetch_hash is distinct from h.fetch_hash as is_changed,
+                 coalesce($6 or a.fetch_hash = h.fetch_hash and not h.is_gone and h.is_found <> o.is_base
+                     and h.selection_hash = o.selection_hash and h.parser_version = $7, false) as is_finished
+             from artifact a cross join document o
+             left join document_heads h on h.subscription_id = o.subscription_id and h.url = o.url),
+         stored as (
+             update documents d set artifact_id = a.id, message = $4,
+                 phase = case when c.is_finished then 'Stored' else 'Fetched' end,
+                 finished_at = case when c.is_finished then $3 end,
+                 changed = c.is_changed and not c.is_list,
+                 is_whole = case when c.is_list then not $5 end,
+                 marker = case when not $5 then d.marker end
+             from artifact a, document o, compared c where d.run_id = o.run_id and d.url = o.url
+             returning d.changed, d.is_base, o.source_id, c.is_finished, c.is_list),
          alone as (
-             select f.changed from finished f
-             where not exists (select from documents where run_id = $1 and url <> $2)),
+             select from stored t
+             where t.is_finished and not t.is_list
+                 and not exists (select from documents where run_id = $1 and url <> $2)),
          ended as (
-             update runs r set finished_at = $3, phase = 'Succeeded', changed = o.changed, message = $4,
-                 reason = case when o.changed then $6 else $7 end
-             from alone o where r.id = $1 returning r.id),
+             update runs r set finished_at = $3, phase = 'Succeeded', changed = false, message = $4, reason = $8
+             from alone where r.id = $1 returning r.id),
          answered as ({answered})
-         select a.id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at, f.changed,
-             exists (select from ended) as has_run_ended
-         from artifact a, finished f"
+         select a.id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at, t.changed,
+             t.is_finished, exists (select from ended) as has_run_ended
+         from artifact a, stored t"
     );
+    let findings = document.findings;
     let query = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(run_id)
         .bind(url)
         .bind(sql_time(now))
-        .bind(findings.note.as_deref())
-        .bind(findings.is_cut_short)
-        .bind(run_reasons::CHANGED)
+        .bind(findings.and_then(|findings| findings.note.as_deref()))
+        .bind(findings.is_some_and(|findings| findings.is_cut_short))
+        .bind(findings.is_some())
+        .bind(document.parser_version)
         .bind(run_reasons::UNCHANGED);
-    let query = match evidence {
+    let query = match document.evidence {
         Evidence::New(artifact) => artifacts::bind(query, artifact),
         Evidence::Known(id) => query.bind(id),
     };
-    let row = query.fetch_optional(connection).await.map_err(failed("finish a document"))?;
+    let row = query.fetch_optional(connection).await.map_err(failed("store a document"))?;
     row.map(|row| {
-        Ok(Finished { artifact: artifacts::artifact(&row)?, has_run_ended: row.try_get("has_run_ended")? })
+        Ok(Stored {
+            artifact: artifacts::artifact(&row)?,
+            is_finished: row.try_get("is_finished")?,
+            has_run_ended: row.try_get("has_run_ended")?,
+        })
     })
     .transpose()
     .map_err(failed("read an artifact"))
-}
-
-async fn count_found(connection: &mut PgConnection, run_id: Uuid) -> Result<FoundCount, CatalogError> {
-    let row = sqlx::query(
-        "select count(*) filter (where not is_list) as documents, count(*) filter (where is_list) as lists
-         from documents where run_id = $1 and not is_base",
-    )
-    .bind(run_id)
-    .fetch_one(connection)
-    .await
-    .map_err(failed("count a run's documents"))?;
-    let count =
-        |column| row.try_get::<i64, _>(column).map(|count| usize::try_from(count).unwrap_or_default());
-    let counts = || Ok(FoundCount { documents: count("documents")?, lists: count("lists")? });
-    counts().map_err(failed("count a run's documents"))
-}
-
-/// What there is room for in the run, and whether something is left out. Lists that are read at the same time share the
-/// room.
-async fn fitting<'a>(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    findings: &'a Findings,
-) -> Result<(Vec<&'a FoundDocument>, bool), CatalogError> {
-    lock_run(connection, run_id).await?;
-    let mut room = findings.limit.saturating_sub(count_found(connection, run_id).await?.documents);
-    let mut fitting = Vec::new();
-    for document in &findings.documents {
-        if document.is_list {
-            fitting.push(document);
-        } else if room > 0 {
-            room -= 1;
-            fitting.push(document);
-        }
-    }
-    let is_cut_short = findings.is_cut_short || fitting.len() < findings.documents.len();
-    Ok((fitting, is_cut_short))
-}
-
-/// Adds documents that a list led to, when the run still waits for the list. Those that it has already stay as they are.
-async fn add(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    list: &str,
-    found: &[&FoundDocument],
-) -> Result<(), CatalogError> {
-    sqlx::query(
-        "insert into documents (run_id, subscription_id, url, marker, is_list, phase, is_base)
-         select l.run_id, l.subscription_id, new.url, new.marker, new.is_list, 'Pending', false
-         from documents l, unnest($3::text[], $4::text[], $5::boolean[]) as new (url, marker, is_list)
-         where l.run_id = $1 and l.url = $2
-         on conflict do nothing",
-    )
-    .bind(run_id)
-    .bind(list)
-    .bind(found.iter().map(|document| document.url.as_str()).collect::<Vec<_>>())
-    .bind(found.iter().map(|document| document.marker.as_deref()).collect::<Vec<_>>())
-    .bind(found.iter().map(|document| document.is_list).collect::<Vec<_>>())
-    .execute(&mut *connection)
-    .await
-    .map_err(failed("add documents"))?;
-    outbox::insert_at(connection, found.iter().map(|document| (&document.event, document.available_at))).await
 }
 
 async fn artifact_of(

@@ -64,7 +64,7 @@ pub struct SourceFigures {
 
 /// How far back news are read again: longer than the database lets a transaction wait, so that one which wrote its news
 /// before others and committed after them is not missed.
-const NEWS_OVERLAP: &str = "30 seconds";
+pub(super) const NEWS_OVERLAP: &str = "30 seconds";
 
 impl Catalog {
     /// How a source answers; none of one that is not in the catalog.
@@ -185,7 +185,7 @@ impl Catalog {
     }
 }
 
-/// Notes that a document was brought in, where `finished` has it and `artifact` what shows it; that of the base URL shows
+/// Notes that a document was brought in, where `stored` has it and `artifact` what shows it; that of the base URL shows
 /// that the source answers.
 ///
 /// When it was fetched, and whether it is a change of the source, the artifact tells: several runs may share one, and what
@@ -200,7 +200,7 @@ pub(super) const ANSWERED: &str = "update sources o set health_written_at = cloc
      failing_message = case when not f.is_base then o.failing_message end, \
      next_try_at = case when not f.is_base then o.next_try_at end, \
      held_back_until = case when not f.is_base then o.held_back_until end \
-     from finished f, artifact a left join lateral (select earlier.fetch_hash from artifacts earlier \
+     from stored f, artifact a left join lateral (select earlier.fetch_hash from artifacts earlier \
          where earlier.source_id = a.source_id and earlier.source_url = a.source_url and earlier.id < a.id \
          order by earlier.id desc limit 1) before on true \
      where o.id = f.source_id";

@@ -84,6 +84,30 @@ pub struct RunPlan {
     pub held_back_until: Option<Timestamp>,
 }
 
+/// What a run that was begun waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BegunRun {
+    /// URLs that are to be fetched.
+    pub pending: Vec<String>,
+    /// Documents that were fetched by an earlier attempt, and wait to be parsed and compared.
+    pub fetched: Vec<WaitingDocument>,
+}
+
+/// A document that waits to be parsed and compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingDocument {
+    /// Its URL.
+    pub url: String,
+    /// What was fetched; none of a document that its list names no more.
+    pub artifact_id: Option<i64>,
+}
+
+impl BegunRun {
+    fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.fetched.is_empty()
+    }
+}
+
 /// A run as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunReport {
@@ -176,8 +200,8 @@ impl Catalog {
         .map_err(failed("read a run"))
     }
 
-    /// Marks a run as running, notes the documents it has to bring in, and returns those that it waits for: none when
-    /// it has ended.
+    /// Marks a run as running, notes the documents it has to bring in, and returns those that it has to fetch, and those
+    /// that it has fetched and waits for: none when it has ended.
     ///
     /// A run may be begun again, and its source may have changed since: documents that it still waited for and that
     /// are no longer asked for are forgotten, else it would wait for them for ever. Those that a page or feed led to stay.
@@ -189,7 +213,7 @@ impl Catalog {
         run_id: Uuid,
         urls: &[String],
         now: Timestamp,
-    ) -> Result<Vec<String>, CatalogError> {
+    ) -> Result<BegunRun, CatalogError> {
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
         let is_active = sqlx::query(
             "update runs set phase = 'Running', started_at = coalesce(started_at, $2)
@@ -220,20 +244,13 @@ impl Catalog {
             .await
             .map_err(failed("note a run's documents"))?;
         }
-        let pending: Vec<String> = sqlx::query_scalar(
-            "select url from documents where run_id = $1 and phase = 'Pending' and $2 order by url",
-        )
-        .bind(run_id)
-        .bind(is_active)
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(failed("list a run's documents"))?;
-        if pending.is_empty() {
+        let begun = if is_active { waited_for(&mut transaction, run_id).await? } else { BegunRun::default() };
+        if begun.is_empty() {
             // Planned again, after the last document was finished and whoever did it came no further.
             end_if_complete(&mut transaction, run_id, now).await?;
         }
         transaction.commit().await.map_err(failed("commit the beginning of a run"))?;
-        Ok(pending)
+        Ok(begun)
     }
 
     /// Ends a run as failed as a whole, if it is still active.
@@ -349,38 +366,74 @@ impl Catalog {
     }
 }
 
-/// Ends the run when none of its documents is pending. The caller holds the run's row locked.
+/// Ends the run when it waits for none of its documents any more. The caller holds the run's row locked.
+///
+/// The first run that has read a list to its end is noted with its subscription: what is found later is new.
 pub(super) async fn end_if_complete(
     connection: &mut PgConnection,
     run_id: Uuid,
     now: Timestamp,
 ) -> Result<(), CatalogError> {
     sqlx::query(
-        "update runs r set finished_at = $2,
-             phase = case when d.failed > 0 then 'Failed' else 'Succeeded' end,
-             changed = case when d.failed > 0 and not d.changed then null else d.changed end,
-             reason = case when d.failed > 0 then d.reason when d.changed then $3 else $4 end,
-             message = d.message
-         from (select count(*) filter (where phase = 'Failed') as failed,
-                      coalesce(bool_or(changed), false) as changed,
-                      -- Of one and the same document; where none failed, what is to be said of a list.
-                      (array_agg(reason order by url) filter (where phase = 'Failed'))[1] as reason,
-                      coalesce((array_agg(message order by url) filter (where phase = 'Failed'))[1],
-                               (array_agg(message order by url) filter (where message is not null))[1]) as message
-               from documents where run_id = $1
-                   -- Looked at first: a large run asks this after each of its documents.
-                   and not exists (select from documents where run_id = $1 and phase = 'Pending')
-               having count(*) > 0) d
-         where r.id = $1 and r.finished_at is null",
+        "with ended as (
+             update runs r set finished_at = $2,
+                 phase = case when d.failed > 0 then 'Failed' else 'Succeeded' end,
+                 changed = case when d.failed > 0 and not d.changed then null else d.changed end,
+                 reason = case when d.failed > 0 then d.reason when r.trigger = 'Backfill' then $5
+                     when d.changed then $3 else $4 end,
+                 message = case when d.failed = 0 and r.trigger = 'Backfill'
+                     then format('%s stored documents were extracted again', d.count) else d.message end
+             from (select count(*), count(*) filter (where phase = 'Failed') as failed,
+                          coalesce(bool_or(changed), false) as changed,
+                          -- Of one and the same document; where none failed, what is to be said of a list.
+                          (array_agg(reason order by url) filter (where phase = 'Failed'))[1] as reason,
+                          coalesce((array_agg(message order by url) filter (where phase = 'Failed'))[1],
+                                   (array_agg(message order by url) filter (where message is not null))[1]) as message
+                   from documents where run_id = $1
+                       -- Looked at first: a large run asks this after each of its documents.
+                       and not exists (select from documents where run_id = $1 and finished_at is null)
+                   having count(*) > 0) d
+             where r.id = $1 and r.finished_at is null returning r.subscription_id)
+         update subscriptions s set list_read_by = $1 from ended e
+         where s.id = e.subscription_id and s.list_read_by is null
+             and exists (select from documents where run_id = $1 and is_whole)
+             and not exists (select from documents where run_id = $1 and is_list
+                 and (not is_whole or phase = 'Failed'))",
     )
     .bind(run_id)
     .bind(sql_time(now))
     .bind(run_reasons::CHANGED)
     .bind(run_reasons::UNCHANGED)
+    .bind(run_reasons::BACKFILLED)
     .execute(connection)
     .await
     .map_err(failed("end a run"))?;
     Ok(())
+}
+
+pub(super) async fn waited_for(connection: &mut PgConnection, run_id: Uuid) -> Result<BegunRun, CatalogError> {
+    let rows = sqlx::query(
+        "select url, phase = 'Fetched' as is_fetched, case when not is_gone then artifact_id end as artifact_id
+         from documents where run_id = $1 and finished_at is null order by url",
+    )
+    .bind(run_id)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("list a run's documents"))?;
+    let mut waited_for = BegunRun::default();
+    for row in &rows {
+        let mut read = || -> Result<(), sqlx::Error> {
+            let url: String = row.try_get("url")?;
+            if row.try_get("is_fetched")? {
+                waited_for.fetched.push(WaitingDocument { url, artifact_id: row.try_get("artifact_id")? });
+            } else {
+                waited_for.pending.push(url);
+            }
+            Ok(())
+        };
+        read().map_err(failed("read a run's documents"))?;
+    }
+    Ok(waited_for)
 }
 
 fn phase(row: &PgRow) -> Result<RunPhase, sqlx::Error> {

@@ -1,11 +1,12 @@
-//! Runs without progress: their lost event is sent again, and in the end they are given up.
+//! What was lost: runs without progress, versions for which nobody found targets, and deliveries that were not tried when
+//! they were due. Their event is sent again; runs are given up in the end.
 
-use events::{Event, run_reasons};
+use events::{Event, VersioningResult, run_reasons};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{CatalogError, Lead, failed, outbox, schedule::first_event, sql_time};
+use super::{CatalogError, Lead, deliveries, failed, outbox, schedule::first_event, sql_time, unreadable};
 
 /// When a run is stuck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,16 @@ pub struct StuckRuns {
     pub given_up: Vec<Uuid>,
 }
 
+/// What was done about deliveries that were late.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LateDeliveries {
+    /// How many versions' targets are looked for again.
+    pub versions: usize,
+    /// How many deliveries are tried again.
+    pub deliveries: usize,
+}
+
+const EVENT_SOURCE: &str = "/tipstaff/catalog/stuck";
 /// How many stuck runs one transaction takes.
 const RUNS_AT_ONCE: i64 = 1_000;
 /// Doubling goes no further: 2^10 times is longer than any run is given.
@@ -107,6 +118,76 @@ impl Lead {
         transaction.commit().await.map_err(failed("commit restarted runs"))?;
         Ok(stuck)
     }
+}
+
+impl Lead {
+    /// Sends the events again of versions whose targets were not found, and of deliveries that were not tried, though that
+    /// was due for longer than `late`.
+    ///
+    /// # Errors
+    /// [`CatalogError::NoLongerLeading`], or when the catalog fails; then nothing was done.
+    pub async fn mend_late_deliveries(
+        &self,
+        late: SignedDuration,
+        now: Timestamp,
+    ) -> Result<LateDeliveries, CatalogError> {
+        let mut transaction = self.begin().await?;
+        let rows = sqlx::query(
+            "update versions v set asked_at = $1 where id in (
+                 select id from versions
+                 where planned_at is null and created_at + make_interval(secs => $2) <= $1
+                     -- While nobody does it, it is not asked for all the time.
+                     and (asked_at is null or asked_at + interval '1 hour' <= $1)
+                 order by created_at limit $3 for update skip locked)
+             returning v.id, v.run_id, v.subscription_id, v.url, v.number, v.kind",
+        )
+        .bind(sql_time(now))
+        .bind(late.as_secs_f64())
+        .bind(RUNS_AT_ONCE)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(failed("look for versions without targets"))?;
+        let mut events = rows.iter().map(|row| version_event(row, now)).collect::<Result<Vec<_>, _>>()?;
+        let versions = events.len();
+        let rows = sqlx::query(
+            "update deliveries set due_at = $1 where id in (
+                 select id from deliveries
+                 where finished_at is null and due_at + make_interval(secs => $2) <= $1
+                 order by due_at limit $3 for update skip locked)
+             returning id, subscription_id, target, begun_by",
+        )
+        .bind(sql_time(now))
+        .bind(late.as_secs_f64())
+        .bind(RUNS_AT_ONCE)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(failed("look for late deliveries"))?;
+        for row in &rows {
+            events.push(deliveries::waiting(row)?.event(now)?);
+        }
+        if !events.is_empty() {
+            outbox::insert(&mut transaction, &events, now).await?;
+            transaction.commit().await.map_err(failed("commit late deliveries"))?;
+        }
+        Ok(LateDeliveries { versions, deliveries: rows.len() })
+    }
+}
+
+/// The event that tells of a version.
+fn version_event(row: &PgRow, now: Timestamp) -> Result<Event, CatalogError> {
+    let read = || -> Result<_, sqlx::Error> {
+        Ok(VersioningResult {
+            run_id: row.try_get("run_id")?,
+            subscription_id: row.try_get("subscription_id")?,
+            url: row.try_get("url")?,
+            version_id: row.try_get("id")?,
+            number: row.try_get("number")?,
+            kind: row.try_get("kind")?,
+        })
+    };
+    let result = read().map_err(failed("read a version"))?;
+    Event::told_again(result.run_id, &result.version_id.to_string(), EVENT_SOURCE, now, &result)
+        .map_err(unreadable("an event"))
 }
 
 /// The event that begins a run.

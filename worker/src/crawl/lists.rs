@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 
 use content::charset::decode;
-use events::{CrawlUrl, Event, HandlerError, run_reasons};
+use events::{CrawlUrl, Event, HandlerError, VersioningRequest, run_reasons};
 use jiff::{SignedDuration, Timestamp};
-use store::{
-    blobs::{BlobError, BlobUri},
-    catalog::{CrawlWork, Findings, FollowSettings, FoundCount, FoundDocument, KeptSlots, KnownDocument},
+use store::catalog::{
+    CrawlWork, Findings, FollowSettings, FoundCount, FoundDocument, GoneDocument, KeptSlots, KnownDocument,
 };
-use tokio::{io::AsyncReadExt, sync::Semaphore, task::spawn_blocking};
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use url::Url;
 
 use super::{
@@ -19,6 +18,7 @@ use super::{
 };
 use crate::{
     Tools,
+    bytes::{TooLarge, read_blob},
     links::{Link, LinksError, ListKind, choose, feed_links, page_links, sitemap_links},
     tools::{catalog_failed, permanent},
 };
@@ -94,6 +94,12 @@ impl Lists {
         let urls: Vec<&str> =
             entries.links.iter().chain(&entries.sitemaps).map(|link| link.url.as_str()).collect();
         let known = tools.catalog.known_documents(crawl.run_id, &urls).await.map_err(catalog_failed)?;
+        // A feed tells of what is new, and drops what is old; a sitemap is one of several.
+        let gone = if list.kind == ListKind::Page {
+            gone_documents(tools, event, crawl, &urls).await?
+        } else {
+            Vec::new()
+        };
         let before = if work.is_base {
             FoundCount::default()
         } else {
@@ -118,7 +124,7 @@ impl Lists {
             wanted.chain(documents.links.into_iter().map(|link| (link, false))).collect();
         let own_interval = robots.interval(tools, &work.source, &list_url).await?;
         let documents = with_slots(tools, event, crawl, work, &list_url, own_interval, wanted).await?;
-        Ok(Findings { documents, limit, is_cut_short, note })
+        Ok(Findings { documents, limit, is_cut_short, note, gone })
     }
 
     async fn entries(
@@ -143,29 +149,11 @@ impl Lists {
 }
 
 async fn read(tools: &Tools, list: &FetchedList<'_>) -> Result<Vec<u8>, HandlerError> {
-    let unreadable = |error: BlobError| {
-        let reason = run_reasons::BLOB_UNREADABLE;
-        if error.is_transient() {
-            HandlerError::Transient { reason, retry_at: None, source: error.into() }
-        } else {
-            permanent(reason, error)
-        }
-    };
     let most = if list.kind == ListKind::Sitemap { LARGEST_SITEMAP } else { LARGEST_PAGE };
-    let uri: BlobUri = list.blob_uri.parse().map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    let reader = tools.blobs.open(&uri).await.map_err(unreadable)?;
-    let read = reader.take(most + 1).read_to_end(&mut bytes).await;
-    read.map_err(|error| HandlerError::Transient {
-        reason: run_reasons::BLOB_UNREADABLE,
-        retry_at: None,
-        source: error.into(),
-    })?;
-    if bytes.len() as u64 > most {
+    read_blob(tools, list.blob_uri, most).await?.map_err(|TooLarge| {
         let message = format!("{} is larger than {most} bytes, of which no list is read", list.kind);
-        return Err(permanent(run_reasons::TOO_LARGE, message));
-    }
-    Ok(bytes)
+        permanent(run_reasons::TOO_LARGE, message)
+    })
 }
 
 fn parse(
@@ -228,6 +216,31 @@ fn select(links: Vec<Link>, known: &HashMap<String, KnownDocument>, room: usize)
     let left_out = new.len().saturating_sub(room);
     new.truncate(room);
     Selection { links: new, left_out }
+}
+
+/// Documents that the page led to before and does not name any more.
+async fn gone_documents(
+    tools: &Tools,
+    event: &Event,
+    crawl: &CrawlUrl,
+    listed: &[&str],
+) -> Result<Vec<GoneDocument>, HandlerError> {
+    let gone = tools.catalog.gone_from_list(crawl.run_id, listed).await.map_err(catalog_failed)?;
+    let now = tools.clock.now();
+    gone.into_iter()
+        .map(|url| {
+            let request = VersioningRequest {
+                run_id: crawl.run_id,
+                subscription_id: crawl.subscription_id,
+                url: url.clone(),
+                extract_id: None,
+            };
+            let event = event
+                .child(&url, EVENT_SOURCE, now, &request)
+                .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))?;
+            Ok(GoneDocument { url, event })
+        })
+        .collect()
 }
 
 /// Keeps a slot of its host for each document, so that none of their events has to come to learn that it is too early.

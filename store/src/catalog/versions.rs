@@ -1,0 +1,352 @@
+//! Versions: how documents of subscriptions were, one after the other, and what differs.
+
+use jiff::Timestamp;
+use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
+use uuid::Uuid;
+
+use super::{Catalog, CatalogError, ExtractFields, documents::lock_run, failed, runs::end_if_complete, sql_time};
+
+/// What the version role needs to compare a document.
+#[derive(Clone, Debug)]
+pub struct VersionWork {
+    /// Whether the run still waits for the document.
+    pub is_waited_for: bool,
+    /// The version that an earlier attempt made of it.
+    pub made: Option<MadeVersion>,
+    /// How the document was when it was last compared.
+    pub head: Option<Head>,
+    /// What was taken out of it now; none of a document that is gone.
+    pub extract: Option<ComparedExtract>,
+    /// Whether a list that was read to its end before names it for the first time.
+    pub is_new: bool,
+}
+
+/// How a document was when it was last compared.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The catalog's id of its newest version.
+    pub version_id: i64,
+    /// What its text is.
+    pub extract_id: i64,
+    /// The newest artifact that was compared.
+    pub artifact_id: i64,
+    /// The version's number.
+    pub number: i32,
+    /// Whether it is not there any more.
+    pub is_gone: bool,
+}
+
+/// What was taken out of a document now, beside how it was.
+#[derive(Clone, Debug)]
+pub struct ComparedExtract {
+    /// The catalog's id.
+    pub id: i64,
+    /// The artifact that it was taken out of.
+    pub artifact_id: i64,
+    /// Whether text and fields are those of the head.
+    pub is_same: bool,
+    /// Whether it was selected and parsed as the head was: else the two cannot be compared.
+    pub is_comparable: bool,
+}
+
+/// Text and fields of an extract.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExtractContent {
+    /// The text.
+    pub text: String,
+    /// The values that selectors found.
+    pub fields: ExtractFields,
+}
+
+/// A version that is to be made.
+#[derive(Clone, Debug)]
+pub struct NewVersion {
+    /// What happened: `Baseline`, `New`, `Changed`, `Removed` or `Returned`.
+    pub kind: &'static str,
+    /// What differs, as JSON.
+    pub change: serde_json::Value,
+    /// Whether it was compared with the version before.
+    pub is_compared: bool,
+}
+
+/// A version that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeVersion {
+    /// The catalog's id.
+    pub id: i64,
+    /// Its number, from 1, of its URL in its subscription.
+    pub number: i32,
+    /// What happened.
+    pub kind: String,
+}
+
+/// What became of a document that was compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ComparedDocument {
+    /// It is finished; with a version, where it differed.
+    Finished(Option<MadeVersion>),
+    /// Another event has compared the document since: it has to be compared again.
+    Outdated,
+    /// The run has ended, or has given the document up: nothing was stored.
+    NotWaitedFor,
+}
+
+impl Catalog {
+    /// What is needed to compare a run's document with what is known of it, if there is such a document. Without
+    /// `extract_id` the document is gone.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn version_work(
+        &self,
+        run_id: Uuid,
+        url: &str,
+        extract_id: Option<i64>,
+    ) -> Result<Option<VersionWork>, CatalogError> {
+        let row = sqlx::query(
+            "select d.phase = 'Fetched' and r.finished_at is null as is_waited_for,
+                 v.id as made_id, v.number as made_number, v.kind as made_kind,
+                 h.version_id, h.extract_id as head_extract_id, h.artifact_id as head_artifact_id, h.number, h.is_gone,
+                 e.id as extract_id, e.artifact_id,
+                 coalesce(e.text_hash = before.text_hash and e.fields = before.fields, false) as is_same,
+                 coalesce(e.selection_hash = h.selection_hash and e.parser_version = h.parser_version, false)
+                     as is_comparable,
+                 not d.is_base and s.list_read_by <> r.id and not exists (
+                     select from documents earlier where earlier.run_id = s.list_read_by and earlier.url = d.url) as is_new
+             from documents d join runs r on r.id = d.run_id join subscriptions s on s.id = d.subscription_id
+             left join versions v on v.id = d.version_id
+             left join document_heads h on h.subscription_id = d.subscription_id and h.url = d.url
+             left join extracts before on before.id = h.extract_id
+             left join extracts e on e.id = $3 and e.subscription_id = d.subscription_id
+             where d.run_id = $1 and d.url = $2",
+        )
+        .bind(run_id)
+        .bind(url)
+        .bind(extract_id)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("look up a document to compare"))?;
+        row.as_ref().map(version_work).transpose().map_err(failed("read a document to compare"))
+    }
+
+    /// Text and fields of extracts, in the order of their ids here.
+    ///
+    /// # Errors
+    /// When the catalog fails, or there is no such extract.
+    pub async fn extract_contents<const N: usize>(
+        &self,
+        ids: [i64; N],
+    ) -> Result<[ExtractContent; N], CatalogError> {
+        let rows = sqlx::query("select id, text, fields from extracts where id = any($1)")
+            .bind(ids.as_slice())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("look up texts"))?;
+        let mut contents = std::array::from_fn(|_| ExtractContent::default());
+        for (id, content) in ids.iter().zip(&mut contents) {
+            let mut read = || -> Result<(), sqlx::Error> {
+                for row in &rows {
+                    if row.try_get::<i64, _>("id")? == *id {
+                        content.text = row.try_get("text")?;
+                        content.fields = row.try_get::<Json<ExtractFields>, _>("fields")?.0;
+                        return Ok(());
+                    }
+                }
+                Err(sqlx::Error::RowNotFound)
+            };
+            read().map_err(failed("read texts"))?;
+        }
+        Ok(contents)
+    }
+
+    /// Finishes a document that was compared and, with the last document, its run; `new` is the version that it makes, if
+    /// it differs. `work` is what it was compared with: when that is out of date, nothing happens.
+    ///
+    /// # Errors
+    /// When the catalog fails; then nothing was stored.
+    pub async fn finish_compared(
+        &self,
+        run_id: Uuid,
+        url: &str,
+        work: &VersionWork,
+        new: Option<&NewVersion>,
+        now: Timestamp,
+    ) -> Result<ComparedDocument, CatalogError> {
+        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
+        let run = lock_run(&mut transaction, run_id).await?;
+        if !run.is_some_and(|run| run.is_active) {
+            return Ok(ComparedDocument::NotWaitedFor);
+        }
+        let subscription_id: Option<i64> = sqlx::query_scalar(
+            "select subscription_id from documents where run_id = $1 and url = $2 and phase = 'Fetched' for update",
+        )
+        .bind(run_id)
+        .bind(url)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed("lock a document"))?;
+        let Some(subscription_id) = subscription_id else { return Ok(ComparedDocument::NotWaitedFor) };
+        let made = match new {
+            Some(new) => {
+                let Some(made) = make(&mut transaction, run_id, subscription_id, url, work, new, now).await? else {
+                    return Ok(ComparedDocument::Outdated);
+                };
+                Some(made)
+            }
+            None => {
+                if !move_head(&mut transaction, subscription_id, url, work).await? {
+                    return Ok(ComparedDocument::Outdated);
+                }
+                None
+            }
+        };
+        // A first version is what there is to know from now on; one under other selectors is no news.
+        let is_change = made.as_ref().is_some_and(|made| made.kind != "Baseline" || made.number == 1);
+        sqlx::query(
+            "update documents set phase = 'Stored', changed = $3, version_id = $4, finished_at = $5
+             where run_id = $1 and url = $2",
+        )
+        .bind(run_id)
+        .bind(url)
+        .bind(is_change)
+        .bind(made.as_ref().map(|made| made.id))
+        .bind(sql_time(now))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed("finish a document"))?;
+        end_if_complete(&mut transaction, run_id, now).await?;
+        transaction.commit().await.map_err(failed("commit a version"))?;
+        Ok(ComparedDocument::Finished(made))
+    }
+}
+
+/// Makes a version and the head that goes with it, unless the head is another than it was compared with.
+async fn make(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    subscription_id: i64,
+    url: &str,
+    work: &VersionWork,
+    new: &NewVersion,
+    now: Timestamp,
+) -> Result<Option<MadeVersion>, CatalogError> {
+    let head = work.head.as_ref();
+    // Of a document that is gone, the text is what it last was.
+    let extract_id = work.extract.as_ref().map(|extract| extract.id).or(head.map(|head| head.extract_id));
+    let row = sqlx::query(
+        "with head as materialized (
+             select version_id, number from document_heads where subscription_id = $1 and url = $2 for update),
+         expected as (
+             select coalesce(h.number, 0) + 1 as number
+             from (values (1)) as one left join head h on true where h.version_id is not distinct from $3),
+         made as (
+             insert into versions (subscription_id, url, number, extract_id, text_hash, change, kind, run_id, previous,
+                 created_at)
+             select $1, $2, x.number, e.id, e.text_hash, $5, $6, $7, case when $8 then $3 end, $9
+             from expected x join extracts e on e.id = $4 and e.subscription_id = $1
+             returning id, number, kind),
+         moved as (
+             insert into document_heads (subscription_id, url, artifact_id, fetch_hash, extract_id, version_id, number,
+                 selection_hash, parser_version, is_gone, is_found)
+             select $1, $2, e.artifact_id, a.fetch_hash, e.id, m.id, m.number, e.selection_hash, e.parser_version,
+                 m.kind = 'Removed', not d.is_base
+             from made m join extracts e on e.id = $4 join artifacts a on a.id = e.artifact_id
+             join documents d on d.run_id = $7 and d.url = $2
+             on conflict (subscription_id, url) do update set artifact_id = excluded.artifact_id,
+                 fetch_hash = excluded.fetch_hash, extract_id = excluded.extract_id, version_id = excluded.version_id,
+                 number = excluded.number, selection_hash = excluded.selection_hash,
+                 parser_version = excluded.parser_version, is_gone = excluded.is_gone, is_found = excluded.is_found
+             -- A head that was made meanwhile is not to be written over.
+             where document_heads.version_id = $3
+             returning version_id)
+         select m.id, m.number, m.kind from made m join moved on moved.version_id = m.id",
+    )
+    .bind(subscription_id)
+    .bind(url)
+    .bind(head.map(|head| head.version_id))
+    .bind(extract_id)
+    .bind(Json(&new.change))
+    .bind(new.kind)
+    .bind(run_id)
+    .bind(new.is_compared)
+    .bind(sql_time(now))
+    .fetch_optional(connection)
+    .await;
+    match row {
+        Ok(Some(row)) => made_version(&row, "").map(Some).map_err(failed("read a version")),
+        Ok(None) => Ok(None),
+        // Two first versions at the same moment: the number is taken.
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(None),
+        Err(error) => Err(failed("make a version")(error)),
+    }
+}
+
+/// Notes that the document was as the head says, when the head is still the one that it was compared with.
+async fn move_head(
+    connection: &mut PgConnection,
+    subscription_id: i64,
+    url: &str,
+    work: &VersionWork,
+) -> Result<bool, CatalogError> {
+    let (Some(head), Some(extract)) = (&work.head, &work.extract) else {
+        // What was never there is not there: nothing to note.
+        return Ok(true);
+    };
+    if extract.artifact_id < head.artifact_id {
+        return Ok(true);
+    }
+    let moved = sqlx::query(
+        "update document_heads h set artifact_id = e.artifact_id, fetch_hash = a.fetch_hash, extract_id = e.id,
+             is_found = is_found or exists (select from documents d
+                 where d.subscription_id = $1 and d.url = $2 and d.artifact_id = e.artifact_id and not d.is_base)
+         from extracts e join artifacts a on a.id = e.artifact_id
+         where h.subscription_id = $1 and h.url = $2 and h.version_id = $3 and e.id = $4",
+    )
+    .bind(subscription_id)
+    .bind(url)
+    .bind(head.version_id)
+    .bind(extract.id)
+    .execute(connection)
+    .await
+    .map_err(failed("note that a document is as it was"))?;
+    Ok(moved.rows_affected() > 0)
+}
+
+fn version_work(row: &PgRow) -> Result<VersionWork, sqlx::Error> {
+    let head = match row.try_get::<Option<i64>, _>("version_id")? {
+        Some(version_id) => Some(Head {
+            version_id,
+            extract_id: row.try_get("head_extract_id")?,
+            artifact_id: row.try_get("head_artifact_id")?,
+            number: row.try_get("number")?,
+            is_gone: row.try_get("is_gone")?,
+        }),
+        None => None,
+    };
+    let extract = match row.try_get::<Option<i64>, _>("extract_id")? {
+        Some(id) => Some(ComparedExtract {
+            id,
+            artifact_id: row.try_get("artifact_id")?,
+            is_same: row.try_get("is_same")?,
+            is_comparable: row.try_get("is_comparable")?,
+        }),
+        None => None,
+    };
+    let is_made = row.try_get::<Option<i64>, _>("made_id")?.is_some();
+    Ok(VersionWork {
+        is_waited_for: row.try_get("is_waited_for")?,
+        made: if is_made { Some(made_version(row, "made_")?) } else { None },
+        head,
+        extract,
+        is_new: row.try_get::<Option<bool>, _>("is_new")?.unwrap_or_default(),
+    })
+}
+
+fn made_version(row: &PgRow, prefix: &str) -> Result<MadeVersion, sqlx::Error> {
+    let column = |name: &str| format!("{prefix}{name}");
+    Ok(MadeVersion {
+        id: row.try_get(column("id").as_str())?,
+        number: row.try_get(column("number").as_str())?,
+        kind: row.try_get(column("kind").as_str())?,
+    })
+}

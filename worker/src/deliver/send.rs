@@ -1,0 +1,103 @@
+//! `delivery.send`: sends a delivery to its target, and keeps how that went.
+
+use async_trait::async_trait;
+use changes::{Outcome, next_attempt};
+use events::{DeliveryRequest, Event, Handler, HandlerError, run_reasons};
+use jiff::{SignedDuration, Timestamp};
+use store::catalog::{DeliveryAttempt, DeliveryOutcome, DeliveryWork, TargetSettings};
+
+use super::payload::payload;
+use crate::{
+    Tools,
+    tools::{catalog_failed, permanent},
+};
+
+/// How much earlier than it is due an event may come: clocks differ.
+const EARLY: SignedDuration = SignedDuration::from_secs(2);
+/// How soon a run's digest is looked at again while the run goes on.
+const RUN_LOOKED_AT_AGAIN: SignedDuration = SignedDuration::from_secs(5);
+
+/// Sends deliveries.
+pub(crate) struct Send {
+    tools: Tools,
+}
+
+impl Send {
+    pub(crate) fn new(tools: &Tools) -> Self {
+        Self { tools: tools.clone() }
+    }
+}
+
+#[async_trait]
+impl Handler for Send {
+    async fn handle(&self, event: &Event) -> Result<Vec<Event>, HandlerError> {
+        let request: DeliveryRequest = event.payload()?;
+        let catalog = &self.tools.catalog;
+        let work = catalog.delivery_work(request.delivery_id).await.map_err(catalog_failed)?;
+        let now = self.tools.clock.now();
+        let Some(work) = work.filter(|work| !work.is_finished && work.due_at <= later(now, EARLY)) else {
+            return Ok(Vec::new());
+        };
+        if work.is_run_active {
+            let until = later(now, RUN_LOOKED_AT_AGAIN);
+            catalog.put_off_delivery(&work, until, now).await.map_err(catalog_failed)?;
+            return Ok(Vec::new());
+        }
+        match target(&work) {
+            Ok(target) => self.send(&work, target).await?,
+            Err(why) => catalog.give_delivery_up(work.id, &why, now).await.map_err(catalog_failed)?,
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// The target as the subscription has it now, or why nothing is sent to it.
+fn target(work: &DeliveryWork) -> Result<&TargetSettings, String> {
+    let target = work.settings.targets.iter().find(|target| target.name == work.target);
+    let target = target.ok_or("the subscription has no such target any more")?;
+    if work.gone_settings.as_ref() == Some(&settings_text(target)) {
+        return Err("the target said that it is gone (410): nothing is sent to it until its spec changes".to_owned());
+    }
+    Ok(target)
+}
+
+impl Send {
+    async fn send(&self, work: &DeliveryWork, target: &TargetSettings) -> Result<(), HandlerError> {
+        let catalog = &self.tools.catalog;
+        let versions = catalog.close_delivery(work.id).await.map_err(catalog_failed)?;
+        let delivery =
+            payload(work, versions).map_err(|error| permanent(run_reasons::CATALOG_UNAVAILABLE, error))?;
+        let started_at = self.tools.clock.now();
+        let sent = self.tools.sender.send(target, &work.namespace, &delivery, started_at).await;
+        let now = self.tools.clock.now();
+        let attempt = DeliveryAttempt {
+            started_at,
+            duration: sent.duration,
+            status: sent.status,
+            detail: &sent.detail,
+            reason: sent.reason,
+        };
+        let settings = settings_text(target);
+        let outcome = match sent.outcome {
+            Outcome::Delivered => DeliveryOutcome::Delivered,
+            Outcome::TargetGone => DeliveryOutcome::TargetGone(&settings),
+            Outcome::Retry { not_before } => {
+                let (seed, _) = work.id.as_u64_pair();
+                let retry_at = next_attempt(work.attempts.saturating_add(1), seed, now, not_before);
+                retry_at.map_or(DeliveryOutcome::GivenUp, DeliveryOutcome::Retry)
+            }
+        };
+        tracing::debug!(delivery = %work.id, target = work.target, reason = sent.reason, "a delivery was tried");
+        catalog.record_attempt(work, &attempt, outcome, now).await.map_err(catalog_failed)
+    }
+}
+
+/// By which it is told whether a target that is gone has become another.
+fn settings_text(target: &TargetSettings) -> String {
+    // Maps with keys other than text are what cannot become JSON: there are none.
+    serde_json::to_string(target).unwrap_or_default()
+}
+
+fn later(now: Timestamp, by: SignedDuration) -> Timestamp {
+    now.checked_add(by).unwrap_or(Timestamp::MAX)
+}
