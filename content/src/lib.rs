@@ -5,6 +5,7 @@
 
 mod blocked;
 pub mod charset;
+mod cut;
 mod error;
 mod feed;
 mod html;
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 pub use blocked::Sign;
+pub use cut::{ignored, removed};
 pub use error::ExtractError;
 pub use kind::Kind;
 pub use normalise::normalise;

@@ -99,7 +99,7 @@ impl PrivatePostgres {
 
     /// The URL of a database, for clients. It holds the password: do not log it.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}?sslmode=disable", self.password, self.port)
+        url(self.port, &self.password, database)
     }
 
     /// A shell command that opens `database` in psql. It names the file of the password, not the password.
@@ -179,6 +179,20 @@ impl fmt::Debug for PrivatePostgres {
             .field("data_dir", &self.folder.path())
             .finish_non_exhaustive()
     }
+}
+
+/// The URL of a database of the server that another process runs in `data_dir`, or none when none runs there. It holds
+/// the password: do not log it.
+///
+/// # Errors
+/// When what is there may not be read.
+pub fn running_url(data_dir: &Path, database: &str) -> Result<Option<String>, PrivatePostgresError> {
+    let running = Folder::at(data_dir)?.running()?;
+    Ok(running.map(|(port, password)| url(port, &password, database)))
+}
+
+fn url(port: u16, password: &str, database: &str) -> String {
+    format!("postgres://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}?sslmode=disable")
 }
 
 /// Opens the folder, makes the database files if there are none, and finds the binaries that fit them.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
-use store::private_postgres::{PrivatePostgres, PrivatePostgresError, PrivatePostgresOptions};
+use store::private_postgres::{PrivatePostgres, PrivatePostgresError, PrivatePostgresOptions, running_url};
 
 fn options(data_dir: &Path) -> PrivatePostgresOptions {
     PrivatePostgresOptions { data_dir: data_dir.to_owned(), port: None, durable: false, max_connections: 20 }
@@ -258,4 +258,23 @@ async fn ends_with_an_owner_that_is_killed() {
     assert!(!is_running(pid));
     connect(&server, "made_by_owner").await.close().await.unwrap();
     server.stop().await;
+}
+
+#[tokio::test]
+async fn others_find_the_server_that_runs_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("postgres");
+    assert_eq!(running_url(&data_dir, "postgres").unwrap(), None);
+    let server = PrivatePostgres::start(&options(&data_dir)).await.unwrap();
+    let found = running_url(&data_dir, "postgres").unwrap();
+    assert_eq!(found, Some(server.url("postgres")));
+    PgConnection::connect(&found.unwrap()).await.unwrap();
+    server.stop().await;
+    assert_eq!(running_url(&data_dir, "postgres").unwrap(), None);
+
+    // What a crash leaves is not taken for a server.
+    let server = PrivatePostgres::start(&options(&data_dir)).await.unwrap();
+    server.kill().await;
+    assert!(data_dir.join("cluster/postmaster.pid").exists());
+    assert_eq!(running_url(&data_dir, "postgres").unwrap(), None);
 }

@@ -1,8 +1,13 @@
 //! `tipstaff-worker`; the library does the work.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    worker::program::main().await
+use tokio::runtime::Runtime;
+
+fn main() -> io::Result<ExitCode> {
+    // Before the runtime: its threads take memory that the reader of PDFs may not have.
+    if let Some(code) = worker::pdf_reader::run_if_asked() {
+        return Ok(code);
+    }
+    Ok(Runtime::new()?.block_on(worker::program::main()))
 }

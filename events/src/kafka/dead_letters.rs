@@ -29,6 +29,8 @@ pub const REDRIVE_GROUP: &str = "tipstaff-dlq-redrive";
 /// What the names of headers begin with that are added when a message becomes a dead letter.
 const ADDED: &str = "dead_letter_";
 const REASON: &str = "dead_letter_reason";
+/// How often the message was put off before.
+const ATTEMPT: &str = "attempt";
 
 /// A message that could not be handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,11 +58,17 @@ impl DeadLetter {
         self.text("ce_type")
     }
 
-    /// The message as it was: for its own topic, without what was added since.
+    /// How often the message was put off before it became a dead letter.
+    pub fn put_off(&self) -> u32 {
+        self.text(ATTEMPT).and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+
+    /// The message as it came first: for its own topic, without what was added since. Attempts are counted anew, for one
+    /// that used them up would be a dead letter again at its first setback.
     pub fn revived(&self) -> Record {
         let mut record = self.record.clone();
         self.topic.name().clone_into(&mut record.topic);
-        record.headers.retain(|(name, _)| !name.starts_with(ADDED));
+        record.headers.retain(|(name, _)| name != ATTEMPT && !name.starts_with(ADDED));
         record
     }
 
@@ -111,7 +119,9 @@ pub struct LetterRange {
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterError {
     /// The brokers did not answer, or not as was hoped.
-    #[error("the dead letters cannot be read; see whether the brokers, the prefix and the properties are right")]
+    #[error(
+        "the dead letters cannot be read; see whether the brokers, the prefix and the properties are right"
+    )]
     Read(#[source] BoxError),
     /// The offset could not be committed.
     #[error(
@@ -301,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revived_letter_is_the_message_that_it_was() {
+    fn a_revived_letter_is_the_message_that_came_first() {
         let letter = letter(&[
             ("ce_type", "crawl.url"),
             ("attempt", "2"),
@@ -310,10 +320,11 @@ mod tests {
         ]);
         assert_eq!(letter.reason().as_deref(), Some("the handler ended early"));
         assert_eq!(letter.job_type().as_deref(), Some("crawl.url"));
+        assert_eq!(letter.put_off(), 2);
         let revived = letter.revived();
         assert_eq!(revived.topic, "crawl.request");
         let names: Vec<_> = revived.headers.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["ce_type", "attempt"]);
+        assert_eq!(names, ["ce_type"]);
         assert_eq!((revived.key, revived.payload), (letter.record.key.clone(), letter.record.payload));
     }
 

@@ -46,6 +46,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The folder as it is, for whoever only looks.
+    pub(super) fn at(path: &Path) -> Result<Folder, PrivatePostgresError> {
+        Ok(Folder { path: absolute(path)? })
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -93,12 +98,7 @@ impl Folder {
     pub(super) fn password(&self, launcher: &Launcher) -> Result<String, PrivatePostgresError> {
         let path = self.password_file();
         match fs::read_to_string(&path) {
-            Ok(line) => line
-                .trim()
-                .rsplit_once(':')
-                .map(|(_, password)| password.to_owned())
-                .filter(|password| !password.is_empty())
-                .ok_or(PrivatePostgresError::PasswordLost { path }),
+            Ok(line) => password_in(&line).ok_or(PrivatePostgresError::PasswordLost { path }),
             Err(_) if self.cluster().exists() => Err(PrivatePostgresError::PasswordLost { path }),
             Err(_) => {
                 let password = uuid::Uuid::new_v4().simple().to_string();
@@ -107,6 +107,31 @@ impl Folder {
                 Ok(password)
             }
         }
+    }
+
+    /// The port of the server that runs on the cluster and its password, if one runs.
+    pub(super) fn running(&self) -> Result<Option<(u16, String)>, PrivatePostgresError> {
+        let path = self.cluster().join("postmaster.pid");
+        let content = match fs::read_to_string(&path) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &path, error)),
+        };
+        let mut lines = content.lines().map(str::trim);
+        let pid = lines.next().unwrap_or_default();
+        // The fourth line is the port; the server writes it a moment after the first.
+        let Some(port) = lines.nth(2).and_then(|port| port.parse().ok()) else { return Ok(None) };
+        if !self.is_served_by(pid) {
+            return Ok(None);
+        }
+        Ok(Some((port, self.known_password()?)))
+    }
+
+    /// The password that an earlier start made.
+    fn known_password(&self) -> Result<String, PrivatePostgresError> {
+        let path = self.password_file();
+        let line = fs::read_to_string(&path).map_err(|error| failed("read", &path, error))?;
+        password_in(&line).ok_or(PrivatePostgresError::PasswordLost { path })
     }
 
     /// The major version that made the cluster; `None` if there is none yet.
@@ -250,6 +275,12 @@ impl Log {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
+}
+
+/// The last field of a line of `pgpass`.
+fn password_in(line: &str) -> Option<String> {
+    let (_, password) = line.trim().rsplit_once(':')?;
+    (!password.is_empty()).then(|| password.to_owned())
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> PrivatePostgresError {
