@@ -11,6 +11,8 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// Subscription: the latest run succeeded.
 pub const SUCCEEDING: &str = "Succeeding";
+/// Subscription: its targets take what is sent to them. Present once something was sent to one.
+pub const DELIVERING: &str = "Delivering";
 /// Source: it answers.
 pub const REACHABLE: &str = "Reachable";
 /// Source: it has changed within `spec.expect.cadence`. Present only when that is given.
@@ -36,6 +38,8 @@ pub mod reasons {
     pub const RUN_SUCCEEDED: &str = "RunSucceeded";
     /// The latest run failed.
     pub const RUN_FAILED: &str = "RunFailed";
+    /// Each target took what was last sent to it. Why one that did not fails, the catalog says.
+    pub const DELIVERED: &str = "Delivered";
     /// Nothing of the source was asked for yet.
     pub const NOT_FETCHED: &str = "NotFetched";
     /// The source was fetched. Why one that was not fails, the run reasons say.

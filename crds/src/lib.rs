@@ -6,8 +6,9 @@
 //!
 //! Validation is layered. The API server enforces the schema and its CEL rules. [`validate_source`] and
 //! [`validate_subscription`] repeat those rules, for manifests that never meet an API server and for objects stored
-//! before a rule existed, and add what a schema cannot say: cron expressions, time zones, selectors, regular
-//! expressions. What they return holds parsed values, so that no later code reads the raw spec.
+//! before a rule existed, and add what a schema cannot say: cron expressions, time zones, selectors (as the parsers of
+//! documents compile them), regular expressions. What they return holds parsed values, so that no later code reads the
+//! raw spec.
 //!
 //! Unknown fields are ignored when an object is read: an operator older than the CRDs must keep working when a new
 //! field arrives with a default that the API server writes into every object. Typing errors are refused where
@@ -27,7 +28,8 @@ mod subscription;
 mod validation;
 
 pub use delivery::{
-    DeliveryTarget, EmailTarget, KafkaTarget, SecretKeyReference, SlackTarget, WebhookTarget,
+    DeliveryTarget, Digest, EmailTarget, KafkaTarget, S3Target, SecretKeyReference, SlackTarget,
+    WantedChange, WebhookTarget, When,
 };
 pub use duration::{Duration, InvalidDuration};
 pub use schedule::{InvalidSchedule, Schedule};
@@ -41,9 +43,9 @@ pub use subscription::{
     SubscriptionSpec, SubscriptionStatus,
 };
 pub use validation::{
-    HeaderValue, Query, Target, ValidatedFetch, ValidatedFollow, ValidatedHeader, ValidatedRetention,
-    ValidatedSelector, ValidatedSource, ValidatedSubscription, ValidatedTarget, Violation, check_schema,
-    validate_source, validate_subscription,
+    HeaderValue, Query, Target, ValidatedDigest, ValidatedFetch, ValidatedFollow, ValidatedHeader,
+    ValidatedRetention, ValidatedSelector, ValidatedSource, ValidatedSubscription, ValidatedTarget,
+    Violation, check_schema, validate_source, validate_subscription,
 };
 
 /// The API group of both kinds.

@@ -40,6 +40,9 @@ pub struct SelectorObject {
     /// Whether all matches are taken; otherwise the first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
+    /// Whether a document may have none of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 // Written by hand, not `#[serde(untagged)]`, whose only error is that nothing matched.
@@ -102,6 +105,10 @@ impl JsonSchema for Selector {
                     "type": "boolean",
                     "description": "Whether all matches are taken, in document order; otherwise only the first. Defaults to false.",
                 },
+                "optional": {
+                    "type": "boolean",
+                    "description": "Whether a document may have none of it; otherwise a document in which nothing matches fails. Defaults to false.",
+                },
             },
         })
     }
@@ -119,9 +126,13 @@ mod tests {
             css: Some("a".into()),
             attr: Some("href".into()),
             all: true,
+            optional: true,
             ..Default::default()
         };
-        assert_eq!(read(r#"{"css":"a","attr":"href","all":true}"#).unwrap(), Selector::Object(object));
+        assert_eq!(
+            read(r#"{"css":"a","attr":"href","all":true,"optional":true}"#).unwrap(),
+            Selector::Object(object)
+        );
         assert!(read(r#"{"css":"a","atr":"href"}"#).unwrap_err().to_string().contains("unknown field `atr`"));
         assert!(read("5").unwrap_err().to_string().contains("expected a CSS selector, or an object"));
     }

@@ -88,6 +88,13 @@ pub(crate) const SOME_RETENTION: &str = "must have at least one of versions and 
         description = "Why the latest due time without a run has none.",
         priority = 1
     ),
+    printcolumn(
+        name = "Delivering",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Delivering\")].status",
+        description = "Whether the targets took what was last sent to them.",
+        priority = 1
+    ),
     // A column of type date shows an age, and a time ahead as <invalid>.
     printcolumn(
         name = "Next",
@@ -156,7 +163,8 @@ pub struct SubscriptionSpec {
 
     /// Named values taken out of each document, at most 64. A value is a CSS selector as plain text, or an object
     /// with exactly one of `css`, `xpath` and `jsonPath`. The one named `body` is what is versioned; without it, the
-    /// readable text of the document. Names are letters, digits and underscores.
+    /// readable text of the document. Names are letters, digits and underscores. With other selectors, stored documents
+    /// are extracted again, and their versions begin anew.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub selectors: BTreeMap<String, Selector>,
@@ -247,7 +255,7 @@ pub struct SubscriptionStatus {
     pub observed_generation: Option<i64>,
 
     /// Conditions of the subscription: Ready (always present), Reconciling and Stalled (when so), Succeeding (the
-    /// latest run that ended succeeded).
+    /// latest run that ended succeeded), Delivering (the targets took what was last sent to them).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),

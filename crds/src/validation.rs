@@ -7,6 +7,7 @@ mod checks;
 mod schema;
 mod source;
 mod subscription;
+mod target;
 
 use std::fmt;
 
@@ -15,9 +16,9 @@ pub use source::{
     HeaderValue, ValidatedFetch, ValidatedFollow, ValidatedHeader, ValidatedSource, validate_source,
 };
 pub use subscription::{
-    Query, Target, ValidatedRetention, ValidatedSelector, ValidatedSubscription, ValidatedTarget,
-    validate_subscription,
+    Query, ValidatedRetention, ValidatedSelector, ValidatedSubscription, validate_subscription,
 };
+pub use target::{Target, ValidatedDigest, ValidatedTarget};
 
 /// One thing that is wrong with an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,10 +1,12 @@
 //! Checks of single values, each with the message a user gets.
 
-use std::time;
+use std::{collections::BTreeMap, time};
 
+use content::{Selection, SelectorSpec};
 use regex::RegexBuilder;
 use url::Url;
 
+use super::Query;
 use crate::{Duration, rules::Bounds};
 
 /// The memory a compiled regular expression may take, in bytes.
@@ -36,40 +38,36 @@ pub(super) fn has_credentials(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// A CSS selector that the parser of the worker accepts.
+/// An expression that the parsers of documents take. On an empty document, which XPath expressions are tried on, all
+/// is evaluated but conditions in brackets.
+pub(super) fn selector(query: &Query) -> Result<(), String> {
+    let query = match query {
+        Query::Css(text) => content::Query::Css(text.clone()),
+        Query::Xpath(text) => content::Query::Xpath(text.clone()),
+        Query::JsonPath(text) => content::Query::JsonPath(text.clone()),
+    };
+    let spec = SelectorSpec { query, attr: None, all: false };
+    compiled(&BTreeMap::from([(String::new(), spec)]), &[], &[])
+}
+
+/// A CSS selector.
 pub(super) fn css(text: &str) -> Result<(), String> {
-    scraper::Selector::parse(text).map(drop).map_err(|error| format!("is not a CSS selector: {error}"))
+    compiled(&BTreeMap::new(), &[text.to_owned()], &[])
 }
 
-/// A JSONPath expression (RFC 9535).
-pub(super) fn json_path(text: &str) -> Result<(), String> {
-    jsonpath_rust::parser::parse_json_path(text)
-        .map(drop)
-        .map_err(|_| "is not a JSONPath expression (RFC 9535), such as $.items[*].title".to_owned())
+/// A regular expression of what does not count in a text.
+pub(super) fn noise(expression: &str) -> Result<(), String> {
+    // Which says the same of most in better words.
+    regex(expression)?;
+    compiled(&BTreeMap::new(), &[], &[expression.to_owned()])
 }
 
-/// A text in which brackets and quotes are closed: what can be said of an XPath expression without evaluating it.
-pub(super) fn xpath(text: &str) -> Result<(), String> {
-    let mut open = Vec::new();
-    let mut quote = None;
-    for character in text.chars() {
-        match (quote, character) {
-            (Some(mark), _) if character == mark => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(character),
-            (None, '[') => open.push(']'),
-            (None, '(') => open.push(')'),
-            (None, ']' | ')') if open.pop() != Some(character) => {
-                return Err(format!("is not an XPath expression: {character:?} closes nothing"));
-            }
-            (None, _) => {}
-        }
-    }
-    match quote.or(open.pop()) {
-        None if text.trim().is_empty() => Err("is not an XPath expression: it is blank".to_owned()),
-        None => Ok(()),
-        Some(missing) => Err(format!("is not an XPath expression: {missing:?} is missing at the end")),
-    }
+fn compiled(
+    selectors: &BTreeMap<String, SelectorSpec>,
+    remove: &[String],
+    ignore: &[String],
+) -> Result<(), String> {
+    Selection::new(selectors, remove, ignore).map(drop).map_err(|error| error.message)
 }
 
 /// A regular expression of bounded size.
@@ -147,24 +145,36 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_count() {
+        assert_eq!(noise("^Printed on \\d+$"), Ok(()));
+        assert!(noise("a(").unwrap_err().contains("is not a regular expression: unclosed group"));
+        assert!(noise("(?:a{1000}){1000}").unwrap_err().contains("too large"));
+    }
+
+    #[test]
     fn expressions() {
+        let xpath = |text: &str| selector(&Query::Xpath(text.to_owned()));
         for text in ["//a", "//div[@class='x']/p[1]", "string(//h1)", "//a[contains(., '(')]"] {
             assert_eq!(xpath(text), Ok(()), "{text}");
         }
-        for text in ["//a[1", "//a)", "//a['x]", "", " "] {
-            assert!(xpath(text).is_err(), "{text:?}");
+        for text in ["//a[1", "//a)", "//a['x]", "//a[@href=]", "nothing(//a)", "", " "] {
+            assert!(xpath(text).unwrap_err().starts_with("is not an XPath 1.0 expression"), "{text:?}");
         }
+        let json_path = |text: &str| selector(&Query::JsonPath(text.to_owned()));
         for text in ["$.items[*].title", "$..id", "$['a b'][0]", "$.a[?@.b > 1]"] {
             assert_eq!(json_path(text), Ok(()), "{text}");
         }
         for text in ["items", "$.items[", "$.", ""] {
-            assert!(json_path(text).is_err(), "{text:?}");
+            assert!(json_path(text).unwrap_err().starts_with("is not a JSONPath expression"), "{text:?}");
         }
+        let selected = |text: &str| selector(&Query::Css(text.to_owned()));
         for text in ["h1", "main article > p:not(.ad)", "a[href^='/']"] {
-            assert_eq!(css(text), Ok(()), "{text}");
+            assert_eq!((css(text), selected(text)), (Ok(()), Ok(())), "{text}");
         }
         for text in ["", "p[", "::", "> >"] {
-            assert!(css(text).unwrap_err().starts_with("is not a CSS selector"), "{text:?}");
+            for refusal in [css(text), selected(text)] {
+                assert!(refusal.unwrap_err().starts_with("is not a CSS selector"), "{text:?}");
+            }
         }
     }
 }

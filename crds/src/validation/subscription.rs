@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, tz::TimeZone};
 use serde::Serialize;
-use url::Url;
 
-use super::{Violation, Violations, checks, schema};
+use super::{
+    Violation, Violations, checks, schema,
+    target::{ValidatedTarget, validated_target},
+};
 use crate::{
-    CatchUp, ConcurrencyPolicy, DeliveryTarget, Retention, Schedule, SecretKeyReference, Selector,
-    SelectorObject, Subscription, SubscriptionSpec,
-    delivery::{ONE_KIND_OF_TARGET, WEBHOOK_URL},
+    CatchUp, ConcurrencyPolicy, Retention, Schedule, Selector, SelectorObject, Subscription,
+    SubscriptionSpec,
     subscription::{AGE, LOCAL_TIME_ZONE, SOME_RETENTION},
 };
 
@@ -63,55 +64,20 @@ pub struct ValidatedSelector {
     pub attr: Option<String>,
     /// Whether all matches are taken; otherwise the first.
     pub all: bool,
+    /// Whether a document may have none of it.
+    pub optional: bool,
 }
 
-/// An expression, by its language.
+/// An expression that compiles, by its language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Query {
-    /// A CSS selector that parses.
+    /// A CSS selector.
     Css(String),
-    /// An XPath 1.0 expression. Only its brackets and quotes have been checked.
+    /// An XPath 1.0 expression.
     Xpath(String),
-    /// A JSONPath expression that parses (RFC 9535).
+    /// A JSONPath expression (RFC 9535).
     JsonPath(String),
-}
-
-/// A named place to which changes are delivered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ValidatedTarget {
-    /// Its name, unique within the subscription.
-    pub name: String,
-    /// What it is.
-    pub target: Target,
-}
-
-/// A place to which changes are delivered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// An HTTP endpoint: http or https, with a host, without credentials.
-    Webhook {
-        /// Its URL.
-        url: Url,
-        /// Where the signing secret is.
-        secret: Option<SecretKeyReference>,
-    },
-    /// A Slack channel.
-    Slack {
-        /// Where the incoming webhook's URL is.
-        url_secret: SecretKeyReference,
-    },
-    /// Mailboxes, at least one.
-    Email {
-        /// Their addresses.
-        to: Vec<String>,
-    },
-    /// A Kafka topic.
-    Kafka {
-        /// Its name.
-        topic: String,
-    },
 }
 
 /// How many versions are kept, and how long; without either, all of them for ever.
@@ -137,7 +103,7 @@ pub fn validate_subscription(subscription: &Subscription) -> Result<ValidatedSub
         violations.take(format!("spec.remove[{index}]"), checks::css(selector));
     }
     for (index, expression) in spec.ignore.iter().enumerate() {
-        violations.take(format!("spec.ignore[{index}]"), checks::regex(expression));
+        violations.take(format!("spec.ignore[{index}]"), checks::noise(expression));
     }
     let delivery = spec
         .delivery
@@ -218,60 +184,27 @@ fn validated_selector(
 ) -> Option<ValidatedSelector> {
     let object = match selector {
         Selector::Css(css) => {
-            violations.take(path, checks::css(css))?;
-            return Some(ValidatedSelector { query: Query::Css(css.clone()), attr: None, all: false });
+            let query = Query::Css(css.clone());
+            violations.take(path, checks::selector(&query))?;
+            return Some(ValidatedSelector { query, attr: None, all: false, optional: false });
         }
         Selector::Object(object) => object,
     };
-    let SelectorObject { css, xpath, json_path, attr, all } = object;
-    let query = match (css, xpath, json_path) {
-        (Some(css), None, None) => {
-            violations.take(format!("{path}.css"), checks::css(css))?;
-            Query::Css(css.clone())
-        }
-        (None, Some(xpath), None) => {
-            violations.take(format!("{path}.xpath"), checks::xpath(xpath))?;
-            Query::Xpath(xpath.clone())
-        }
-        (None, None, Some(json_path)) => {
-            violations.take(format!("{path}.jsonPath"), checks::json_path(json_path))?;
-            if attr.is_some() {
-                violations
-                    .add(format!("{path}.attr"), "must not be given with jsonPath: JSON has no attributes");
-            }
-            Query::JsonPath(json_path.clone())
-        }
+    let SelectorObject { css, xpath, json_path, attr, all, optional } = object;
+    let (field, query) = match (css, xpath, json_path) {
+        (Some(css), None, None) => ("css", Query::Css(css.clone())),
+        (None, Some(xpath), None) => ("xpath", Query::Xpath(xpath.clone())),
+        (None, None, Some(json_path)) => ("jsonPath", Query::JsonPath(json_path.clone())),
         _ => {
             violations.add(path, ONE_EXPRESSION);
             return None;
         }
     };
-    Some(ValidatedSelector { query, attr: attr.clone(), all: *all })
-}
-
-fn validated_target(
-    target: &DeliveryTarget,
-    path: &str,
-    violations: &mut Violations,
-) -> Option<ValidatedTarget> {
-    let DeliveryTarget { name, webhook, slack, email, kafka } = target;
-    let target = match (webhook, slack, email, kafka) {
-        (Some(webhook), None, None, None) => {
-            let url = checks::http_url(&webhook.url, WEBHOOK_URL).and_then(|url| {
-                if checks::has_credentials(&url) { Err(WEBHOOK_URL.to_owned()) } else { Ok(url) }
-            });
-            let url = violations.take(format!("{path}.webhook.url"), url)?;
-            Target::Webhook { url, secret: webhook.secret_ref.clone() }
-        }
-        (None, Some(slack), None, None) => Target::Slack { url_secret: slack.url_secret_ref.clone() },
-        (None, None, Some(email), None) => Target::Email { to: email.to.clone() },
-        (None, None, None, Some(kafka)) => Target::Kafka { topic: kafka.topic.clone() },
-        _ => {
-            violations.add(path, ONE_KIND_OF_TARGET);
-            return None;
-        }
-    };
-    Some(ValidatedTarget { name: name.clone(), target })
+    if json_path.is_some() && attr.is_some() {
+        violations.add(format!("{path}.attr"), "must not be given with jsonPath: JSON has no attributes");
+    }
+    violations.take(format!("{path}.{field}"), checks::selector(&query))?;
+    Some(ValidatedSelector { query, attr: attr.clone(), all: *all, optional: *optional })
 }
 
 fn retention(retention: &Retention, violations: &mut Violations) -> ValidatedRetention {
