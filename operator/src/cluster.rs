@@ -6,11 +6,11 @@
 mod catalog_figures;
 mod controllers;
 mod lease;
+mod news;
 mod objects;
 mod pacer;
 mod removals;
 mod source_controller;
-mod source_news;
 mod status_board;
 mod status_writer;
 mod subscription_controller;

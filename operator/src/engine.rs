@@ -149,10 +149,15 @@ impl EngineHandle {
     pub async fn request_run(&self, request: &RequestedRun) -> Result<Option<FiredRun>, CatalogError> {
         let fired = self.lead.request_run(request, self.clock.now()).await?;
         if let Some(run) = &fired {
-            self.relay.notify_one();
-            self.runs.fired(std::slice::from_ref(run));
+            self.announce(run);
         }
         Ok(fired)
+    }
+
+    /// Lets a run begin at once that was just made, and its end be noticed.
+    pub(crate) fn announce(&self, run: &FiredRun) {
+        self.relay.notify_one();
+        self.runs.fired(std::slice::from_ref(run));
     }
 
     /// Records due times as skipped, before what they follow from is no longer in force.

@@ -2,22 +2,23 @@
 //!
 //! They know no API server. What they find is a [`Verdict`], which whoever calls shows: in conditions, or on a terminal.
 
+mod settings;
+
 use crds::{
-    BACKFILL_AT_ANNOTATION, HeaderValue, REQUESTED_AT_ANNOTATION, Schedule, Source, Subscription,
-    ValidatedSource, ValidatedSubscription, Violation, conditions::reasons, validate_source,
-    validate_subscription,
+    BACKFILL_AT_ANNOTATION, REQUESTED_AT_ANNOTATION, Schedule, Source, Subscription, Violation,
+    conditions::reasons, validate_source, validate_subscription,
 };
 use events::run_reasons;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use store::catalog::{
-    CatalogError, CatchUp, Concurrency, DeletedSource, DueRun, FollowSettings, HeaderSetting, HeaderSource,
-    ObjectKey, RequestedRun, Skip, SkippedTogether, SourceRecord, SourceSettings, SubscriptionRecord,
-    SubscriptionRow, SubscriptionSettings, Trigger, WhenActive,
+    CatalogError, DeletedSource, DueRun, ObjectKey, RequestedRun, Skip, SkippedTogether, SourceRecord,
+    SubscriptionRecord, SubscriptionRow, Trigger, WhenActive,
 };
 use uuid::Uuid;
 
 use crate::EngineHandle;
+use settings::{source_settings, subscription_settings};
 
 /// How many due times of a changed schedule are recorded at a time.
 const DUE_TIMES_AT_ONCE: usize = 10_000;
@@ -131,7 +132,8 @@ impl Reconciler {
         }
     }
 
-    /// Brings a Subscription into the catalog and the beat, and makes the runs that its annotations ask for.
+    /// Brings a Subscription into the catalog and the beat, and makes the runs that its annotations and a change of its
+    /// selectors ask for.
     ///
     /// # Errors
     /// When the catalog fails, or the object has no name, namespace or uid.
@@ -175,6 +177,9 @@ impl Reconciler {
                 self.engine.catalog.put_subscription(&record, self.now()).await?
             }
         };
+        if let Some(backfill) = &row.backfill {
+            self.engine.announce(backfill);
+        }
         let asked = [
             (Trigger::Request, REQUESTED_AT_ANNOTATION, row.last_request),
             (Trigger::Backfill, BACKFILL_AT_ANNOTATION, row.last_backfill),
@@ -269,68 +274,4 @@ pub(crate) fn object_key<K: Resource>(object: &K) -> Result<ObjectKey, Reconcile
 pub(crate) fn object_uid<K: Resource>(object: &K) -> Result<Uuid, ReconcileError> {
     let uid = object.meta().uid.as_deref();
     uid.and_then(|uid| uid.parse().ok()).ok_or(ReconcileError::Incomplete("uid"))
-}
-
-fn source_settings(valid: ValidatedSource) -> SourceSettings {
-    SourceSettings {
-        base_url: valid.base_url.into(),
-        kind: valid.kind.name().to_owned(),
-        obey_robots: valid.robots_mode == crds::RobotsMode::Obey,
-        suspend: valid.suspend,
-        user_agent: valid.fetch.user_agent,
-        headers: valid
-            .fetch
-            .headers
-            .into_iter()
-            .map(|header| HeaderSetting {
-                name: header.name,
-                value: match header.value {
-                    HeaderValue::Plain(value) => HeaderSource::Plain(value),
-                    HeaderValue::Secret(secret) => {
-                        HeaderSource::Secret { name: secret.name, key: secret.key }
-                    }
-                },
-            })
-            .collect(),
-        timeout_ms: millis(valid.fetch.timeout),
-        max_bytes: valid.fetch.max_bytes,
-        min_interval_ms: millis(valid.min_interval),
-        follow: valid.follow.map(|follow| FollowSettings {
-            links: follow.links,
-            include: follow.include,
-            exclude: follow.exclude,
-            same_host: follow.same_host,
-            limit: follow.limit,
-        }),
-        cadence_ms: valid.cadence.map(millis),
-    }
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn subscription_settings(valid: ValidatedSubscription) -> SubscriptionSettings {
-    SubscriptionSettings {
-        schedule: valid.schedule.expression().to_owned(),
-        // Validation takes named zones only.
-        time_zone: valid.time_zone.iana_name().unwrap_or("Etc/UTC").to_owned(),
-        starting_deadline_seconds: valid.starting_deadline.map(|deadline| deadline.as_secs()),
-        concurrency: match valid.concurrency_policy {
-            crds::ConcurrencyPolicy::Forbid => Concurrency::Forbid,
-            crds::ConcurrencyPolicy::Allow => Concurrency::Allow,
-            crds::ConcurrencyPolicy::Replace => Concurrency::Replace,
-        },
-        catch_up: match valid.catch_up {
-            crds::CatchUp::Latest => CatchUp::Latest,
-            crds::CatchUp::All => CatchUp::All,
-            crds::CatchUp::None => CatchUp::None,
-        },
-        // The validated bound is an hour.
-        jitter_seconds: u32::try_from(valid.jitter.as_secs()).unwrap_or(u32::MAX),
-        suspend: valid.suspend,
-        jurisdiction: valid.jurisdiction,
-        selection: Default::default(),
-        targets: Vec::new(),
-    }
 }

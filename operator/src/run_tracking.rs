@@ -6,7 +6,8 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use events::{Clock, error_chain};
-use store::catalog::{CatalogError, FiredRun, Lead, RunReport, StuckPolicy};
+use jiff::SignedDuration;
+use store::catalog::{CatalogError, FiredRun, LateDeliveries, Lead, RunReport, StuckPolicy};
 use tokio::{
     sync::{Notify, broadcast, mpsc},
     time::{Instant, sleep_until},
@@ -23,6 +24,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const RUNS_AT_ONCE: usize = 5_000;
 /// How often runs that are stuck are looked for, at most: more often where they are so sooner.
 const LOOK_FOR_STUCK: Duration = Duration::from_secs(30);
+/// How often late deliveries are looked for.
+const LOOK_FOR_LATE: Duration = Duration::from_secs(60);
+/// How long a delivery may be due, or a version be without its targets, before its event is taken for lost.
+const LATE: SignedDuration = SignedDuration::from_mins(10);
 /// How many events a slow listener may fall behind.
 const LISTENER_BUFFER: usize = 4_096;
 
@@ -103,6 +108,7 @@ impl RunTracker {
         // Kept over the loop's turns: new runs must not put the next look off.
         let mut next_look = Instant::now();
         let mut next_stuck_look = Instant::now() + look_for_stuck;
+        let mut next_late_look = Instant::now() + LOOK_FOR_LATE;
         loop {
             let result = tokio::select! {
                 biased;
@@ -125,6 +131,11 @@ impl RunTracker {
                 () = sleep_until(next_stuck_look), if !self.active.is_empty() => {
                     next_stuck_look = Instant::now() + look_for_stuck;
                     self.mend_stuck().await
+                },
+                // Deliveries go on when all runs have ended.
+                () = sleep_until(next_late_look) => {
+                    next_late_look = Instant::now() + LOOK_FOR_LATE;
+                    self.mend_late_deliveries().await
                 },
             };
             match result {
@@ -150,6 +161,16 @@ impl RunTracker {
             self.relay.notify_one();
         }
         self.metrics.restarted(stuck.restarted.len());
+        Ok(())
+    }
+
+    async fn mend_late_deliveries(&self) -> Result<(), CatalogError> {
+        let late = self.lead.mend_late_deliveries(LATE, self.clock.now()).await?;
+        if late.versions + late.deliveries > 0 {
+            let LateDeliveries { versions, deliveries } = late;
+            warn!(versions, deliveries, "deliveries are late: their events are sent again");
+            self.relay.notify_one();
+        }
         Ok(())
     }
 

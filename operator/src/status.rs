@@ -1,28 +1,38 @@
 //! What a status says: pure functions of a verdict, the catalog's summary, and the status before.
 
+mod delivering;
 mod source;
 
 use crds::{
     LastRun, LastSkip, SubscriptionStatus,
     conditions::{
-        FRESH, REACHABLE, READY, RECONCILING, STALLED, SUCCEEDING, Status, find_condition, reasons,
-        remove_condition, set_condition,
+        DELIVERING, FRESH, REACHABLE, READY, RECONCILING, STALLED, SUCCEEDING, Status, find_condition,
+        reasons, remove_condition, set_condition,
     },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use store::catalog::{RunPhase, RunReport, SkippedDueTime, SubscriptionSummary};
+use store::catalog::{RunPhase, RunReport, SkippedDueTime, SubscriptionSummary, TargetHealth};
 
+use delivering::set_delivering;
 pub(crate) use source::{can_wait, overdue_in, source_status};
 
 use crate::Verdict;
 
-/// The status of a Subscription. Without a summary, what is shown of its runs stays.
+/// What the catalog knows of a Subscription.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) summary: &'a SubscriptionSummary,
+    /// Those of its targets that something was sent to.
+    pub(crate) targets: &'a [TargetHealth],
+}
+
+/// The status of a Subscription. Where the catalog does not know it, what is shown of its runs and targets stays.
 pub(crate) fn subscription_status(
     before: Option<&SubscriptionStatus>,
     verdict: &Verdict,
     generation: Option<i64>,
-    summary: Option<&SubscriptionSummary>,
+    known: Option<Known<'_>>,
     next_due: Option<Timestamp>,
     now: Timestamp,
 ) -> SubscriptionStatus {
@@ -31,7 +41,7 @@ pub(crate) fn subscription_status(
     set_verdict(&mut status.conditions, verdict, generation, now);
     let is_paused = verdict.reason == reasons::SUSPENDED;
     status.next_schedule_time = next_due.filter(|_| !is_paused).map(seconds);
-    if let Some(summary) = summary {
+    if let Some(Known { summary, targets }) = known {
         status.last_schedule_time = summary.last_schedule_time.map(seconds);
         status.active_runs = Some(summary.active_runs);
         status.versions = Some(summary.versions);
@@ -41,6 +51,7 @@ pub(crate) fn subscription_status(
         status.last_run = summary.last_run.as_ref().map(last_run);
         status.last_skip = summary.last_skip.as_ref().map(last_skip);
         set_succeeding(&mut status.conditions, summary.last_run.as_ref(), generation, now);
+        set_delivering(&mut status.conditions, targets, generation, now);
     }
     status
 }
@@ -123,9 +134,9 @@ fn set_succeeding(
 }
 
 /// The conditions that turned, and are worth an Event: whether the object is ready or why not, that its runs begin to
-/// fail, that they succeed again, that a source does not answer or change, that it does again. One run more that ends like
-/// the one before it is not, nor that a new object is as it should be: of thousands that are applied at once, those that are
-/// not would be lost among the others.
+/// fail, that they succeed again, that a source does not answer or change or a target does not take what is sent, that it
+/// does again. One run more that ends like the one before it is not, nor that a new object is as it should be: of thousands
+/// that are applied at once, those that are not would be lost among the others.
 pub(crate) fn news<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
     let is_news = |kind: &str, condition: &Condition| {
         let is_false = |condition: &Condition| condition.status == Status::False.as_str();
@@ -138,7 +149,7 @@ pub(crate) fn news<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a 
             was.reason != condition.reason || (is_false(condition) && was.message != condition.message);
         has_turned || (kind == READY && says_more)
     };
-    [READY, SUCCEEDING, REACHABLE, FRESH]
+    [READY, SUCCEEDING, DELIVERING, REACHABLE, FRESH]
         .into_iter()
         .filter_map(|kind| find_condition(after, kind).filter(|condition| is_news(kind, condition)))
         .collect()
@@ -213,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_turns_is_news() {
+    fn a_source_or_target_that_turns_is_news() {
         use Status::{False, True, Unknown};
         for (before, after, expected) in [
             (None, Unknown, false),
@@ -225,7 +236,7 @@ mod tests {
             (Some(False), True, true),
             (Some(False), Unknown, false),
         ] {
-            for kind in [REACHABLE, FRESH] {
+            for kind in [DELIVERING, REACHABLE, FRESH] {
                 let conditions = |status: Option<Status>, message| {
                     let mut conditions = Vec::new();
                     if let Some(status) = status {
@@ -278,7 +289,8 @@ mod tests {
         let now = time("2026-01-01T00:00:00Z");
         let show = |before: Option<&SubscriptionStatus>, run| {
             let summary = SubscriptionSummary { last_run: Some(run), ..SubscriptionSummary::default() };
-            subscription_status(before, &ready, Some(1), Some(&summary), None, now)
+            let known = Known { summary: &summary, targets: &[] };
+            subscription_status(before, &ready, Some(1), Some(known), None, now)
         };
         let failed = show(None, run(RunPhase::Failed, Some("HttpStatus")));
         let condition = find_condition(&failed.conditions, SUCCEEDING).unwrap();

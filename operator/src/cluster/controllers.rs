@@ -32,10 +32,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    catalog_figures,
+    catalog_figures, news,
     objects::{Guarded, Kind},
     removals::{Removals, may_remove},
-    source_controller, source_news,
+    source_controller,
     status_board::StatusBoard,
     status_writer::StatusWriter,
     subscription_controller,
@@ -148,7 +148,7 @@ pub(super) fn start(
     let mut tasks = JoinSet::new();
 
     let controller = sources
-        .reconcile_on(source_news::of_sources(engine.clone()))
+        .reconcile_on(news::of_sources(engine.catalog.clone()))
         .graceful_shutdown_on(stop.clone().cancelled_owned());
     let reconcile = |object, context: Arc<Context>| {
         measured::<Source>(context.metrics.clone(), source_controller::reconcile(object, context))
@@ -165,6 +165,12 @@ pub(super) fn start(
     };
     let running = controller.run(reconcile, on_error, context.clone());
     tasks.spawn(running.for_each(|result| async { log_result(result) }));
+
+    let board = context.board.clone();
+    let telling = news::of_targets(engine.catalog.clone())
+        .take_until(stop.clone().cancelled_owned())
+        .for_each(move |id| std::future::ready(board.catalog_changed(id)));
+    tasks.spawn(telling);
 
     tasks.spawn(catalog_figures::keep(engine.clone(), metrics.clone(), stop.clone()));
     let removals = Removals {

@@ -1,56 +1,111 @@
-//! News of how sources answer: who writes them are the workers, in the catalog, and there they are looked for.
+//! News of how sources answer and of how targets take what is sent: who writes them are the workers, in the catalog, and
+//! there they are looked for.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use crds::Source;
 use events::error_chain;
 use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
-use store::catalog::SourceNews;
+use store::catalog::{Catalog, CatalogError, SourceNews, TargetNews};
 use tokio::time::sleep;
 use tracing::debug;
 
 use super::objects::Guarded;
-use crate::EngineHandle;
 
 /// How often it is looked for news.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The sources of which there is news from now on.
-pub(super) fn of_sources(engine: EngineHandle) -> impl Stream<Item = ObjectRef<Guarded<Source>>> {
-    stream::unfold((engine, Told::default()), |(engine, mut told)| async move {
+pub(super) fn of_sources(catalog: Catalog) -> impl Stream<Item = ObjectRef<Guarded<Source>>> {
+    looked_for(catalog, |catalog, last_read| async move { catalog.source_news(last_read).await })
+        .map(|news| ObjectRef::new(&news.name).within(&news.namespace))
+}
+
+/// The catalog's ids of subscriptions, of whose targets there is news from now on.
+pub(super) fn of_targets(catalog: Catalog) -> impl Stream<Item = i64> {
+    looked_for(catalog, |catalog, last_read| async move { catalog.target_news(last_read).await })
+        .map(|news| news.subscription_id)
+}
+
+/// What was written about something.
+trait News {
+    type Id: Eq + Hash;
+
+    /// What it is about.
+    fn id(&self) -> Self::Id;
+
+    /// When it was written, by the catalog's clock.
+    fn written_at(&self) -> Timestamp;
+}
+
+impl News for SourceNews {
+    type Id = i64;
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn written_at(&self) -> Timestamp {
+        self.written_at
+    }
+}
+
+impl News for TargetNews {
+    type Id = (i64, String);
+
+    fn id(&self) -> (i64, String) {
+        (self.subscription_id, self.name.clone())
+    }
+
+    fn written_at(&self) -> Timestamp {
+        self.written_at
+    }
+}
+
+/// Looks again and again, for what was written since it was read last.
+fn looked_for<N, F>(catalog: Catalog, look: impl Fn(Catalog, Option<Timestamp>) -> F) -> impl Stream<Item = N>
+where
+    N: News,
+    F: Future<Output = Result<(Timestamp, Vec<N>), CatalogError>>,
+{
+    stream::unfold((catalog, look, Told::default()), |(catalog, look, mut told)| async move {
         sleep(LOOK_EVERY).await;
-        let news = match engine.catalog.source_news(told.last_read).await {
+        let news = match look(catalog.clone(), told.last_read).await {
             Ok((read_at, news)) => told.untold(read_at, news),
             Err(error) => {
                 // The relay says so louder.
-                debug!(error = error_chain(&error), "news of sources could not be looked for; trying again");
+                debug!(error = error_chain(&error), "news could not be looked for; trying again");
                 Vec::new()
             }
         };
-        let sources = news.into_iter().map(|news| ObjectRef::new(&news.name).within(&news.namespace));
-        Some((stream::iter(sources), (engine, told)))
+        Some((stream::iter(news), (catalog, look, told)))
     })
     .flatten()
 }
 
 /// What was told already: the catalog has news of the last moments again each time.
-#[derive(Default)]
-struct Told {
+struct Told<Id> {
     /// When the catalog was last read, by its clock.
     last_read: Option<Timestamp>,
-    /// By the source's id, when the news were written that were told last.
-    written_at: HashMap<i64, Timestamp>,
+    /// When the news of something were written that were told last.
+    written_at: HashMap<Id, Timestamp>,
 }
 
-impl Told {
+impl<Id> Default for Told<Id> {
+    fn default() -> Self {
+        Self { last_read: None, written_at: HashMap::new() }
+    }
+}
+
+impl<Id: Eq + Hash> Told<Id> {
     /// What is new of it.
-    fn untold(&mut self, read_at: Timestamp, mut news: Vec<SourceNews>) -> Vec<SourceNews> {
+    fn untold<N: News<Id = Id>>(&mut self, read_at: Timestamp, mut news: Vec<N>) -> Vec<N> {
         let before = std::mem::take(&mut self.written_at);
-        self.written_at = news.iter().map(|news| (news.id, news.written_at)).collect();
+        self.written_at = news.iter().map(|news| (news.id(), news.written_at())).collect();
         self.last_read = Some(read_at);
-        news.retain(|news| before.get(&news.id) != Some(&news.written_at));
+        news.retain(|news| before.get(&news.id()) != Some(&news.written_at()));
         news
     }
 }

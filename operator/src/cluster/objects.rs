@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, marker::PhantomData};
 
-use crds::conditions::{FRESH, REACHABLE, SUCCEEDING, reasons};
+use crds::conditions::{DELIVERING, FRESH, REACHABLE, SUCCEEDING, reasons};
 use k8s_openapi::{
     NamespaceResourceScope,
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
@@ -142,6 +142,7 @@ pub(super) async fn announce<K: Kind>(
             note: Some(shortened(&condition.message)),
             action: match condition.type_.as_str() {
                 SUCCEEDING => "Run",
+                DELIVERING => "Deliver",
                 REACHABLE | FRESH => "Fetch",
                 _ => "Reconcile",
             }

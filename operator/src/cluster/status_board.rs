@@ -1,4 +1,5 @@
-//! What the statuses of Subscriptions are to show: the reconcilers and the runs put it here, the writer takes it.
+//! What the statuses of Subscriptions are to show: the reconcilers, the runs and news of the targets put it here, the
+//! writer takes it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -62,8 +63,8 @@ impl StatusBoard {
         state.changed.remove(&uid);
     }
 
-    /// Something happened to a run of the subscription.
-    pub(super) fn runs_changed(&self, subscription_id: i64) {
+    /// Something happened to a run or a target of the subscription, which the catalog knows.
+    pub(super) fn catalog_changed(&self, subscription_id: i64) {
         let mut state = self.state();
         if let Some(uid) = state.by_catalog_id.get(&subscription_id).copied() {
             state.changed.insert(uid);

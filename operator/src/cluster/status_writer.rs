@@ -18,7 +18,7 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use store::catalog::{CatalogError, SubscriptionSummary};
+use store::catalog::{CatalogError, SubscriptionSummary, TargetHealth};
 use tokio::{
     sync::broadcast,
     time::{Instant, sleep, sleep_until, timeout},
@@ -33,8 +33,10 @@ use super::{
     status_board::{Entry, StatusBoard},
 };
 use crate::{
-    EngineHandle, OperatorMetrics, RunEvent, backoff::Backoff, reconcile::object_uid,
-    status::subscription_status,
+    EngineHandle, OperatorMetrics, RunEvent,
+    backoff::Backoff,
+    reconcile::object_uid,
+    status::{Known, subscription_status},
 };
 
 /// How long changes are gathered before they are written: a short run is one write, not three.
@@ -106,8 +108,8 @@ impl StatusWriter {
         let listen = async {
             loop {
                 match runs.recv().await {
-                    Ok(RunEvent::Fired(run)) => board.runs_changed(run.subscription_id),
-                    Ok(RunEvent::Ended(run)) => board.runs_changed(run.subscription_id),
+                    Ok(RunEvent::Fired(run)) => board.catalog_changed(run.subscription_id),
+                    Ok(RunEvent::Ended(run)) => board.catalog_changed(run.subscription_id),
                     Err(broadcast::error::RecvError::Lagged(_)) => board.all_changed(),
                     Err(broadcast::error::RecvError::Closed) => return,
                 }
@@ -251,6 +253,10 @@ impl Turns<'_> {
             .into_iter()
             .map(|summary| (summary.subscription_id, summary))
             .collect();
+        let mut targets: HashMap<i64, Vec<TargetHealth>> = HashMap::new();
+        for target in engine.catalog.targets_of(&ids).await? {
+            targets.entry(target.subscription_id).or_default().push(target);
+        }
         let now = engine.clock.now();
         let mut writes = Vec::new();
         for (uid, Entry { object, generation, verdict }) in entries {
@@ -267,8 +273,12 @@ impl Turns<'_> {
                 None => (shown, subscription.status.as_ref()),
             };
             let summary = verdict.catalog_id.and_then(|id| summaries.get(&id));
+            let known = summary.map(|summary| Known {
+                summary,
+                targets: targets.get(&summary.subscription_id).map_or(&[], Vec::as_slice),
+            });
             let next_due = engine.beat.next_due(*uid);
-            let status = subscription_status(before, verdict, *generation, summary, next_due, now);
+            let status = subscription_status(before, verdict, *generation, known, next_due, now);
             if before != Some(&status) {
                 writes.push(Write { uid: *uid, over, before: before.cloned(), object, status });
             }

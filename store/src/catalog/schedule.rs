@@ -112,7 +112,7 @@ pub struct RequestedRun {
 }
 
 impl FiredRun {
-    fn new(subscription_id: i64, uid: Uuid, scheduled_for: Timestamp, trigger: Trigger) -> Self {
+    pub(super) fn new(subscription_id: i64, uid: Uuid, scheduled_for: Timestamp, trigger: Trigger) -> Self {
         let scheduled_for = to_micros(scheduled_for);
         let run_id = Uuid::new_v5(&uid, format!("{trigger}\n{scheduled_for}").as_bytes());
         Self { run_id, subscription_id, scheduled_for, trigger, skip: None, skipped_together: None }
@@ -303,7 +303,7 @@ async fn end_replaced(
     Ok(())
 }
 
-async fn insert_runs(
+pub(super) async fn insert_runs(
     connection: &mut PgConnection,
     new: Vec<FiredRun>,
     now: Timestamp,

@@ -1,7 +1,7 @@
 //! The rows of Sources.
 
 use jiff::Timestamp;
-use sqlx::{Row, types::Json};
+use sqlx::{PgConnection, Row, types::Json};
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError, ObjectKey, SourceSettings, failed, object_key::key, sql_time};
@@ -68,7 +68,8 @@ impl Catalog {
         .execute(&mut *transaction)
         .await
         .map_err(failed("retire a source"))?;
-        let id = sqlx::query_scalar(
+        let names_otherwise = names_otherwise(&mut transaction, record).await?;
+        let id: i64 = sqlx::query_scalar(
             // One who reads an older state of the object does not overwrite a newer one. What failed may be mended by
             // other settings: with them, the source is tried at its next due time.
             "insert into sources as o (uid, namespace, name, generation, settings, created_at, updated_at)
@@ -90,6 +91,14 @@ impl Catalog {
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed("write a source"))?;
+        if names_otherwise {
+            // What a list names under other rules is no news: the next run that reads it to its end is a first one.
+            sqlx::query("update subscriptions set list_read_by = null where source_id = $1 and list_read_by is not null")
+                .bind(id)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed("begin a source's lists anew"))?;
+        }
         transaction.commit().await.map_err(failed("commit a source"))?;
         Ok(SourceRow { id })
     }
@@ -172,4 +181,21 @@ impl Catalog {
         transaction.commit().await.map_err(failed("commit a deletion"))?;
         Ok(DeletedSource::Deleted)
     }
+}
+
+/// Whether the settings to be written lead to other documents than those in force: from another place, of another kind,
+/// or by other links. The source's row is locked, before those of its subscriptions.
+async fn names_otherwise(connection: &mut PgConnection, record: &SourceRecord) -> Result<bool, CatalogError> {
+    let names_otherwise: Option<bool> = sqlx::query_scalar(
+        "select (settings -> 'kind', settings -> 'base_url', nullif(settings -> 'follow', 'null'))
+             is distinct from ($3 -> 'kind', $3 -> 'base_url', nullif($3 -> 'follow', 'null'))
+         from sources where uid = $1 and generation <= $2 for no key update",
+    )
+    .bind(record.key.uid)
+    .bind(record.generation)
+    .bind(Json(&record.settings))
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("look up a source's settings"))?;
+    Ok(names_otherwise.unwrap_or(false))
 }

@@ -6,8 +6,8 @@ use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{
-    Catalog, CatalogError, ObjectKey, ScheduledSubscription, SubscriptionSettings, failed, object_key::key,
-    sql_time,
+    Catalog, CatalogError, FiredRun, ObjectKey, ScheduledSubscription, SubscriptionSettings, Trigger, failed,
+    object_key::key, schedule::insert_runs, sql_time, time,
 };
 
 /// A valid Subscription as it is to stand in the catalog.
@@ -38,6 +38,10 @@ pub struct SubscriptionRow {
     pub last_request: Option<String>,
     /// The last token of the annotation that asks for a backfill, if it was honoured.
     pub last_backfill: Option<String>,
+    /// [`SelectionSettings::hash`](super::SelectionSettings::hash) of the settings; none where an older release wrote them.
+    pub selection_hash: Option<String>,
+    /// The run that works on stored documents again, where one was made just now because the selection changed.
+    pub backfill: Option<FiredRun>,
 }
 
 impl SubscriptionRow {
@@ -48,11 +52,12 @@ impl SubscriptionRow {
             && self.source_id == record.source_id
             && scheduled.generation == record.generation
             && scheduled.settings == record.settings
+            && self.selection_hash.as_ref() == Some(&record.settings.selection.hash())
     }
 }
 
 const SUBSCRIPTION_COLUMNS: &str = "select s.id, s.uid, s.namespace, s.name, s.generation, s.settings, \
-     s.scheduled_through, s.last_request, s.last_backfill, s.source_id, s.deleted_at is not null as is_deleted, (o.settings ->> 'suspend')::boolean as source_suspended \
+     s.scheduled_through, s.last_request, s.last_backfill, s.selection_hash, s.source_id, s.deleted_at is not null as is_deleted, (o.settings ->> 'suspend')::boolean as source_suspended \
      from subscriptions s join sources o on o.id = s.source_id where ";
 
 impl Catalog {
@@ -60,6 +65,10 @@ impl Catalog {
     ///
     /// A schedule that changed counts from now: it never fires for the past. A new subscription counts from when its
     /// object was made, if that was within ten minutes, else from now: it may have been invalid all the time.
+    ///
+    /// When the selection changes and documents were compared under the one before, a backfill is made: what is stored is
+    /// extracted again under the new one. It is made in the transaction that writes the new selection, so that each change
+    /// has exactly one: whoever comes later, be it another operator or this one after it died, finds both or none.
     ///
     /// # Errors
     /// When the catalog fails.
@@ -86,20 +95,28 @@ impl Catalog {
         .await
         .map_err(failed("retire a subscription"))?;
         end_runs_of_deleted(&mut transaction, &retired, now).await?;
-        sqlx::query(
+        let selection_hash = record.settings.selection.hash();
+        let is_selected_anew = is_selected_anew(&mut transaction, record.key.uid, &selection_hash).await?;
+        // No two backfills have the same time, however soon one follows the other: it tells their runs apart.
+        let written = sqlx::query(
             "insert into subscriptions as s (uid, namespace, name, source_id, generation, settings,
-                 scheduled_through, created_at, updated_at)
+                 scheduled_through, created_at, updated_at, selection_hash)
              values ($1, $2, $3, $4, $5, $6,
-                 case when $7 > $8 - interval '10 minutes' then least($7, $8) else $8 end, $7, $8)
+                 case when $7 > $8 - interval '10 minutes' then least($7, $8) else $8 end, $7, $8, $9)
              on conflict (uid) do update set source_id = excluded.source_id, generation = excluded.generation,
                  settings = excluded.settings, updated_at = excluded.updated_at, deleted_at = null,
+                 selection_hash = excluded.selection_hash,
+                 last_backfill_at = case when $10
+                     then greatest(excluded.updated_at, s.last_backfill_at + interval '1 microsecond')
+                     else s.last_backfill_at end,
                  scheduled_through = case
                      when s.deleted_at is null
                          and s.settings ->> 'schedule' = excluded.settings ->> 'schedule'
                          and s.settings ->> 'time_zone' = excluded.settings ->> 'time_zone'
                      then s.scheduled_through
                      else greatest(s.scheduled_through, excluded.updated_at) end
-             where excluded.generation >= s.generation",
+             where excluded.generation >= s.generation
+             returning id, last_backfill_at",
         )
         .bind(record.key.uid)
         .bind(&record.key.namespace)
@@ -109,12 +126,24 @@ impl Catalog {
         .bind(Json(&record.settings))
         .bind(sql_time(record.created_at))
         .bind(sql_time(now))
-        .execute(&mut *transaction)
+        .bind(&selection_hash)
+        .bind(is_selected_anew)
+        .fetch_optional(&mut *transaction)
         .await
         .map_err(failed("write a subscription"))?;
+        let mut backfills = Vec::new();
+        if is_selected_anew && let Some(row) = written {
+            let read = failed("read the subscription just written");
+            let parts = || Ok((row.try_get("id")?, time(row.try_get("last_backfill_at")?)));
+            let (id, asked_at): (i64, Option<Timestamp>) = parts().map_err(read)?;
+            let run = FiredRun::new(id, record.key.uid, asked_at.unwrap_or(now), Trigger::Backfill);
+            backfills = insert_runs(&mut transaction, vec![run], now).await?;
+        }
         transaction.commit().await.map_err(failed("commit a subscription"))?;
         let row = self.subscription(record.key.uid).await?;
-        row.ok_or_else(|| failed("find the subscription just written")(sqlx::Error::RowNotFound))
+        let row =
+            row.ok_or_else(|| failed("find the subscription just written")(sqlx::Error::RowNotFound))?;
+        Ok(SubscriptionRow { backfill: backfills.pop(), ..row })
     }
 
     /// The generation of a subscription whose object does not count its own: its row's while source and settings are
@@ -231,10 +260,32 @@ impl Catalog {
                 is_deleted: row.get("is_deleted"),
                 last_request: row.get("last_request"),
                 last_backfill: row.get("last_backfill"),
+                selection_hash: row.get("selection_hash"),
+                backfill: None,
             })
         })
         .transpose()
     }
+}
+
+/// Whether a live subscription has documents that were compared under another selection than its next one. Its row is
+/// locked: nobody else finds the same until this is written.
+async fn is_selected_anew(
+    connection: &mut PgConnection,
+    uid: Uuid,
+    selection_hash: &str,
+) -> Result<bool, CatalogError> {
+    let is_selected_anew: Option<bool> = sqlx::query_scalar(
+        "select s.selection_hash is distinct from $2
+             and exists (select from document_heads h where h.subscription_id = s.id)
+         from subscriptions s where s.uid = $1 and s.deleted_at is null for no key update of s",
+    )
+    .bind(uid)
+    .bind(selection_hash)
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("look for documents of another selection"))?;
+    Ok(is_selected_anew.unwrap_or(false))
 }
 
 async fn end_runs_of_deleted(
