@@ -26,7 +26,11 @@ mod runs;
 mod schedule;
 #[path = "catalog/schema.rs"]
 mod schema;
+#[path = "catalog/selections.rs"]
+mod selections;
 #[path = "catalog/stuck.rs"]
 mod stuck;
 #[path = "catalog/summaries.rs"]
 mod summaries;
+#[path = "catalog/targets.rs"]
+mod targets;
