@@ -18,6 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::io::AsyncRead;
@@ -45,6 +46,19 @@ pub trait Blobs: fmt::Debug + Send + Sync {
 
     /// Whether there is a blob at `uri`.
     async fn exists(&self, uri: &BlobUri) -> Result<bool, BlobError>;
+
+    /// Puts a small object into a bucket of a user's, over what is there: no blob, which has neither a bucket of its own
+    /// nor a key that anybody chose. The bucket is not created. A directory has a folder for each such bucket.
+    ///
+    /// # Errors
+    /// [`BlobError::InvalidUri`] when `bucket` is no bucket's name or `key` climbs; others when it is not stored.
+    async fn put_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        content_type: &str,
+        bytes: Bytes,
+    ) -> Result<BlobUri, BlobError>;
 }
 
 /// Where to keep blobs, as configured.
@@ -68,6 +82,32 @@ pub async fn connect(location: &BlobLocation) -> Result<Arc<dyn Blobs>, BlobErro
     }
 }
 
+/// Refuses an object that would not stay where its user may put it: in a bucket that is none, or under a key that climbs
+/// into another one on its way through a file system or a proxy.
+fn check_object(bucket: &str, key: &str) -> Result<(), BlobError> {
+    let invalid = |reason| Err(BlobError::InvalidUri { uri: format!("s3://{bucket}/{key}"), reason });
+    if !is_bucket_name(bucket) {
+        return invalid(NOT_A_BUCKET);
+    }
+    if key.is_empty() || key.starts_with('/') || key.split('/').any(|part| matches!(part, "." | "..")) {
+        return invalid("its key must not be empty, begin with a slash or have . or .. between slashes");
+    }
+    Ok(())
+}
+
+/// What a bucket is called, in the rules of S3 that other object stores have too.
+fn is_bucket_name(name: &str) -> bool {
+    let is_allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    (3..=63).contains(&name.len())
+        && name.bytes().all(is_allowed)
+        // Neither a path's `..` nor an empty label of a host's name.
+        && !name.split('.').any(str::is_empty)
+}
+
+/// What is said of a name that is none.
+const NOT_A_BUCKET: &str = "it is not a bucket name: 3 to 63 lower-case letters, digits, hyphens and dots";
+
 /// The key of a blob: `raw/{source_id}/{yyyy}/{mm}/{dd}/{sha256}.bin`, the day in UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BlobKey(String);
@@ -90,5 +130,41 @@ impl BlobKey {
 impl fmt::Display for BlobKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_object_stays_in_its_bucket() {
+        for (bucket, key) in [
+            ("opinions", "courts/slip-opinions/2026/03/09/id.json"),
+            ("my.bucket-7", "id.json"),
+            ("opinions", "a//b/..c/d..e/.f/id.json"),
+        ] {
+            check_object(bucket, key).unwrap();
+        }
+        for (bucket, key) in [
+            ("", "id.json"),
+            ("ab", "id.json"),
+            ("..", "id.json"),
+            ("...", "id.json"),
+            ("a..b", "id.json"),
+            ("Opinions", "id.json"),
+            ("opinions/raw", "id.json"),
+            ("opinions", ""),
+            ("opinions", "/id.json"),
+            ("opinions", "../evidence/id.json"),
+            ("opinions", "a/../../evidence/id.json"),
+            ("opinions", "a/./id.json"),
+            ("opinions", "a/.."),
+        ] {
+            let refused = check_object(bucket, key);
+            assert!(matches!(refused, Err(BlobError::InvalidUri { .. })), "{bucket} {key}");
+        }
     }
 }

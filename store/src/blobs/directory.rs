@@ -1,20 +1,24 @@
 //! Blobs as files of a directory.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::fs::File;
 
 use super::leftovers::{prepare_directory, run_blocking};
 use super::spool::Contents;
-use super::{BlobError, BlobKey, BlobReader, BlobUri, Blobs, SpooledBody};
+use super::{BlobError, BlobKey, BlobReader, BlobUri, Blobs, SpooledBody, check_object};
 
 /// Blobs are written here first, then renamed into place: on the same filesystem, and never seen half written.
 const INCOMING: &str = "incoming";
 
 const FILE_PREFIX: &str = "blob-";
+
+/// Has a folder for each bucket that users' objects are put into.
+const BUCKETS: &str = "buckets";
 
 /// Keeps each blob in a file named by its key below one directory.
 #[derive(Debug, Clone)]
@@ -73,17 +77,49 @@ impl Blobs for DirectoryBlobs {
         let path = self.path_of(uri)?;
         tokio::fs::try_exists(path).await.map_err(BlobError::file("look for the blob", path))
     }
+
+    async fn put_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        _content_type: &str,
+        bytes: Bytes,
+    ) -> Result<BlobUri, BlobError> {
+        check_object(bucket, key)?;
+        let path = self.root.join(BUCKETS).join(bucket).join(key);
+        let root = self.root.clone();
+        run_blocking({
+            let path = path.clone();
+            move || write_whole(&root, &path, |file| file.write_all(&bytes))
+        })
+        .await
+        .map_err(BlobError::file("store the object", &path))?;
+        Ok(BlobUri::File(path))
+    }
 }
 
 fn store(root: &Path, path: &Path, contents: &Contents, byte_size: u64) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|there| there.len() == byte_size) {
         return Ok(());
     }
+    write_whole(root, path, |file| {
+        let copied = contents.copy_to(file)?;
+        if copied != byte_size {
+            let problem = format!("the spooled body has {copied} bytes instead of {byte_size}");
+            return Err(io::Error::other(problem));
+        }
+        Ok(())
+    })
+}
+
+/// Writes a file below `root` so that, whatever happens, it is there wholly or as it was.
+fn write_whole(
+    root: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut fs::File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut incoming = tempfile::Builder::new().prefix(FILE_PREFIX).tempfile_in(root.join(INCOMING))?;
-    let copied = contents.copy_to(incoming.as_file_mut())?;
-    if copied != byte_size {
-        return Err(io::Error::other(format!("the spooled body has {copied} bytes instead of {byte_size}")));
-    }
+    write(incoming.as_file_mut())?;
     incoming.as_file().sync_all()?;
 
     let parent = path.parent().unwrap_or(root);

@@ -25,11 +25,15 @@ use aws_smithy_http_client::Builder as HttpClientBuilder;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use url::Url;
 
 use super::spool::Contents;
-use super::{BlobError, BlobKey, BlobReader, BlobUri, Blobs, S3Credentials, SpooledBody};
+use super::{
+    BlobError, BlobKey, BlobReader, BlobUri, Blobs, NOT_A_BUCKET, S3Credentials, SpooledBody, check_object,
+    is_bucket_name,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -190,6 +194,23 @@ impl Blobs for S3Blobs {
         let (bucket, key) = self.object(uri)?;
         Ok(self.byte_size(bucket, key).await?.is_some())
     }
+
+    async fn put_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        content_type: &str,
+        bytes: Bytes,
+    ) -> Result<BlobUri, BlobError> {
+        check_object(bucket, key)?;
+        let uri = BlobUri::S3 { bucket: bucket.to_owned(), key: key.to_owned() };
+        let put = self.client.put_object().bucket(bucket).key(key).content_type(content_type);
+        put.body(ByteStream::from(bytes))
+            .send()
+            .await
+            .map_err(|error| failure("store", uri.to_string(), error))?;
+        Ok(uri)
+    }
 }
 
 impl S3Blobs {
@@ -205,13 +226,8 @@ impl S3Blobs {
 /// Checks the options; says whether the connection is encrypted.
 fn check(options: &S3Options) -> Result<bool, BlobError> {
     let wrong = |what: String| Err(BlobError::Configuration(what));
-    let bucket = &options.bucket;
-    let allowed =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
-    if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(allowed) {
-        return wrong(format!(
-            "{bucket:?} is not a bucket name: 3 to 63 lower-case letters, digits, hyphens and dots"
-        ));
+    if !is_bucket_name(&options.bucket) {
+        return wrong(format!("{:?} cannot be the bucket: {NOT_A_BUCKET}", options.bucket));
     }
     if options.region.is_empty() {
         return wrong(format!("the region is empty; use {DEFAULT_REGION} if the object store has none"));
