@@ -206,6 +206,10 @@ impl Bus for Troubled {
         }
     }
 
+    async fn publish_unprefixed(&self, record: &Record) -> Result<(), BusError> {
+        self.bus.publish_unprefixed(record).await
+    }
+
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, BusError> {
         self.bus.subscribe(group, topics).await
     }

@@ -11,7 +11,7 @@ mod error;
 mod evidence;
 mod fetcher;
 mod resolver;
-mod retry_after;
+pub(crate) mod retry_after;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use store::blobs::SpooledBody;
 use url::Url;
 
 pub use addresses::AllowedAddresses;
-pub use client::{ClientError, DEFAULT_USER_AGENT, guarded_client, install_crypto_provider};
+pub use client::{ClientError, DEFAULT_USER_AGENT, GuardedClient, install_crypto_provider};
 pub use error::{FetchError, display_url};
 pub use evidence::NOT_KEPT;
 pub use fetcher::{Fetcher, MAX_REDIRECTS};

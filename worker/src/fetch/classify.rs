@@ -14,7 +14,7 @@ const DEFLATE_CUT: &str = "unexpected BufError";
 
 impl FetchError {
     /// Why no answer came to a request for `url`.
-    pub(super) fn from_request(url: &Url, error: reqwest::Error) -> Self {
+    pub(crate) fn from_request(url: &Url, error: reqwest::Error) -> Self {
         let (url, source) = (display_url(url), error.without_url());
         match find::<ResolveError>(&source) {
             Some(ResolveError::NotAllowed { host }) => {

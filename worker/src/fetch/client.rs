@@ -1,14 +1,18 @@
 //! The one HTTP client.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::net::NetError;
-use reqwest::Client;
+use http::Method;
 use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder};
+use url::{Host, Url};
 
-use super::AllowedAddresses;
+use super::error::display_url;
 use super::resolver::GuardedResolver;
+use super::{AllowedAddresses, FetchError};
 
 /// What a site's log shows of Tipstaff; `Tipstaff` is the product token that robots.txt names.
 pub const DEFAULT_USER_AGENT: &str =
@@ -44,14 +48,68 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// A client that resolves names to allowed addresses only, knows no proxy and follows no redirect.
+/// A client that reaches allowed addresses only, knows no proxy and follows no redirect. Cloning is cheap; clones share
+/// connections.
 ///
-/// Address literals do not pass through its resolver: [`Fetcher`](super::Fetcher) judges them, and so must any other user.
-pub fn guarded_client(allowed: Arc<AllowedAddresses>) -> Result<Client, ClientError> {
-    client_with(GuardedResolver::new(allowed).map_err(ClientError::Resolver)?)
+/// Names are judged by its resolver, which address literals do not pass through: these are judged before a request
+/// begins, so that there is none that nobody judged.
+#[derive(Debug, Clone)]
+pub struct GuardedClient {
+    client: Client,
+    allowed: Arc<AllowedAddresses>,
 }
 
-pub(super) fn client_with(resolver: GuardedResolver) -> Result<Client, ClientError> {
+impl GuardedClient {
+    /// A client that reaches `allowed` addresses.
+    pub fn new(allowed: AllowedAddresses) -> Result<Self, ClientError> {
+        let allowed = Arc::new(allowed);
+        let resolver = GuardedResolver::new(Arc::clone(&allowed)).map_err(ClientError::Resolver)?;
+        Ok(Self { client: client_with(resolver)?, allowed })
+    }
+
+    /// One that asks these name servers instead of the system's; everything else is the same.
+    pub fn with_name_servers(
+        allowed: AllowedAddresses,
+        name_servers: &[SocketAddr],
+    ) -> Result<Self, ClientError> {
+        let allowed = Arc::new(allowed);
+        let resolver = GuardedResolver::with_name_servers(Arc::clone(&allowed), name_servers)
+            .map_err(ClientError::Resolver)?;
+        Ok(Self { client: client_with(resolver)?, allowed })
+    }
+
+    /// Begins a request, if the URL may be asked.
+    pub(crate) fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, FetchError> {
+        self.check(url)?;
+        Ok(self.client.request(method, url.clone()))
+    }
+
+    /// Judges what the resolver does not see: the scheme and an address literal. (`Url` has turned all spellings of one,
+    /// such as `0x7f.1`, into an address.)
+    pub(super) fn check(&self, url: &Url) -> Result<(), FetchError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(FetchError::SchemeNotAllowed { url: display_url(url) });
+        }
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(Host::Domain(_)) => return Ok(()),
+            None => {
+                return Err(FetchError::InvalidUrl {
+                    url: display_url(url),
+                    problem: "it has no host".to_owned(),
+                });
+            }
+        };
+        if self.allowed.permits(address) {
+            Ok(())
+        } else {
+            Err(FetchError::AddressNotAllowed { url: display_url(url), host: address.to_string() })
+        }
+    }
+}
+
+fn client_with(resolver: GuardedResolver) -> Result<Client, ClientError> {
     install_crypto_provider();
     Client::builder()
         .dns_resolver(resolver)

@@ -1,28 +1,25 @@
 //! The GET.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION,
     RETRY_AFTER, USER_AGENT,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
-use reqwest::{Client, Response};
+use reqwest::Response;
 use store::blobs::{Spool, SpooledBody};
 use tokio::time::{Instant, timeout};
-use url::{Host, Url};
+use url::Url;
 
-use super::client::client_with;
 use super::error::{display_url, without_userinfo};
 use super::evidence::{answer_headers, request_headers, text};
-use super::resolver::GuardedResolver;
 use super::{
     AllowedAddresses, ClientError, DEFAULT_USER_AGENT, Exchange, FetchError, FetchRequest, Fetched, Gate,
-    Redirect, guarded_client, retry_after,
+    GuardedClient, Redirect, retry_after,
 };
 
 /// How many redirects are followed.
@@ -40,15 +37,13 @@ const COMPRESSIONS: [&str; 7] = ["gzip", "x-gzip", "deflate", "compress", "x-com
 /// Fetches documents. Cloning is cheap; clones share connections.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
-    client: Client,
-    allowed: Arc<AllowedAddresses>,
+    client: GuardedClient,
 }
 
 impl Fetcher {
     /// A fetcher that reaches `allowed` addresses.
     pub fn new(allowed: AllowedAddresses) -> Result<Self, ClientError> {
-        let allowed = Arc::new(allowed);
-        Ok(Self { client: guarded_client(Arc::clone(&allowed))?, allowed })
+        Ok(Self { client: GuardedClient::new(allowed)? })
     }
 
     /// One that asks these name servers instead of the system's; everything else is the same.
@@ -56,10 +51,7 @@ impl Fetcher {
         allowed: AllowedAddresses,
         name_servers: &[SocketAddr],
     ) -> Result<Self, ClientError> {
-        let allowed = Arc::new(allowed);
-        let resolver = GuardedResolver::with_name_servers(Arc::clone(&allowed), name_servers)
-            .map_err(ClientError::Resolver)?;
-        Ok(Self { client: client_with(resolver)?, allowed })
+        Ok(Self { client: GuardedClient::with_name_servers(allowed, name_servers)? })
     }
 
     /// Gets a document, following redirects, and streams its body into `spool`.
@@ -77,7 +69,7 @@ impl Fetcher {
         let mut redirects = Vec::new();
         let mut seen = vec![resource(&url)];
         loop {
-            self.check(&url)?;
+            self.client.check(&url)?;
             gate.judge(&url).await?;
             let conditional = conditional_headers(request, &url);
             let may_be_unmodified = !conditional.is_empty();
@@ -104,30 +96,6 @@ impl Fetcher {
         }
     }
 
-    /// Judges what the client would not: the scheme and an address literal. (`Url` has turned all spellings of one,
-    /// such as `0x7f.1`, into an address.)
-    fn check(&self, url: &Url) -> Result<(), FetchError> {
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(FetchError::SchemeNotAllowed { url: display_url(url) });
-        }
-        let address = match url.host() {
-            Some(Host::Ipv4(address)) => IpAddr::V4(address),
-            Some(Host::Ipv6(address)) => IpAddr::V6(address),
-            Some(Host::Domain(_)) => return Ok(()),
-            None => {
-                return Err(FetchError::InvalidUrl {
-                    url: display_url(url),
-                    problem: "it has no host".to_owned(),
-                });
-            }
-        };
-        if self.allowed.permits(address) {
-            Ok(())
-        } else {
-            Err(FetchError::AddressNotAllowed { url: display_url(url), host: address.to_string() })
-        }
-    }
-
     /// The evidence of what was sent is taken from the very request that is.
     async fn send(
         &self,
@@ -135,9 +103,10 @@ impl Fetcher {
         headers: HeaderMap,
     ) -> Result<(Vec<(String, String)>, Response), FetchError> {
         let failed = |error| FetchError::from_request(url, error);
-        let request = self.client.get(url.clone()).headers(headers).build().map_err(failed)?;
+        let (client, request) = self.client.request(Method::GET, url)?.headers(headers).build_split();
+        let request = request.map_err(failed)?;
         let sent = request_headers(request.headers());
-        let response = self.client.execute(request).await.map_err(failed)?;
+        let response = client.execute(request).await.map_err(failed)?;
         Ok((sent, response))
     }
 }

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 const LONGEST: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// When the site wants to be asked again, from seconds or a date in any of HTTP's three formats; never before `now`.
-pub(super) fn parse(value: &str, now: Timestamp) -> Option<Timestamp> {
+pub(crate) fn parse(value: &str, now: Timestamp) -> Option<Timestamp> {
     let value = value.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit are a very long time.
