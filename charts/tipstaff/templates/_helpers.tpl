@@ -19,15 +19,17 @@
 {{ include "tipstaff.fullname" . }}-worker
 {{- end -}}
 
-{{- define "tipstaff.crawlName" -}}
-{{ include "tipstaff.workerName" . }}-crawl
+{{/* The roles whose pods may read Secrets, each by an account of its own, separated by commas; empty: none. */}}
+{{- define "tipstaff.readersOfSecrets" -}}
+{{- $readers := list -}}
+{{- if and .Values.workers.enabled .Values.workers.secrets.read -}}
+{{- range list "crawl" "deliver" -}}
+{{- if get $.Values.workers.roles . -}}
+{{- $readers = append $readers . -}}
 {{- end -}}
-
-{{/* Whether the crawl role's pods may read Secrets; empty: no. */}}
-{{- define "tipstaff.readsSecrets" -}}
-{{- if and .Values.workers.enabled .Values.workers.roles.crawl .Values.workers.secrets.read -}}
-yes
 {{- end -}}
+{{- end -}}
+{{- join "," $readers -}}
 {{- end -}}
 
 {{/* Selects the operator's pods. A Deployment's selector cannot be changed: it has what tells its pods from others, and no more. */}}
@@ -90,10 +92,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $missing = append $missing "s3.existingSecret: the Secret with the object store's access key" -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.email.existingSecret (not .Values.email.from) -}}
+{{- $missing = append $missing "email.from: the sender, since email.existingSecret is set" -}}
+{{- end -}}
+{{- if and .Values.email.from (not .Values.email.existingSecret) -}}
+{{- $missing = append $missing "email.existingSecret: the Secret with the mail server's URL, since email.from is set" -}}
+{{- end -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.services) -}}
 {{- $missing = append $missing "networkPolicy.services: where Kafka, PostgreSQL and the object store are, since networkPolicy.enabled is set" -}}
 {{- end -}}
-{{- if and .Values.networkPolicy.enabled (include "tipstaff.readsSecrets" .) (not .Values.networkPolicy.apiServer) -}}
+{{- if and .Values.networkPolicy.enabled (include "tipstaff.readersOfSecrets" .) (not .Values.networkPolicy.apiServer) -}}
 {{- $missing = append $missing "networkPolicy.apiServer: where the API server is, since networkPolicy.enabled and workers.secrets.read are set; or set workers.secrets.read to false" -}}
 {{- end -}}
 {{- if $missing -}}
@@ -220,6 +228,19 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
+{{/* The mail server: workers of the deliver role. */}}
+{{- define "tipstaff.env.email" -}}
+{{- with .Values.email -}}
+{{- if .existingSecret -}}
+- name: TIPSTAFF_SMTP_URL
+  valueFrom:
+    secretKeyRef: {name: {{ .existingSecret | quote }}, key: {{ .urlKey | quote }}}
+- name: TIPSTAFF_EMAIL_FROM
+  value: {{ .from | quote }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Certificates' volumes by name: {name: Secret}. */}}
 {{- define "tipstaff.certificates.database" -}}
 {{- with .Values.database.tls.caSecret }}
@@ -330,16 +351,21 @@ spoolSizeLimit: {{ .spoolSizeLimit | quote }}
 drainSeconds: {{ int .drainSeconds }}
 stabilisationSeconds: {{ int .stabilisationSeconds }}
 roles:
+  {{- $readers := include "tipstaff.readersOfSecrets" $ | splitList "," }}
+  {{- $email := include "tipstaff.env.email" $ | fromYamlArray }}
   {{- $roles := dict }}
   {{- range $role, $settings := .roles }}
   {{- if $settings }}
   {{- /* Helm would write a large number as 1e+06. */}}
   {{- $numbers := dict "min" (int $settings.min) "max" (int $settings.max) "targetLag" (int64 $settings.targetLag) }}
-  {{- $account := dict }}
-  {{- if and (eq $role "crawl") (include "tipstaff.readsSecrets" $) }}
-  {{- $account = dict "serviceAccountName" (include "tipstaff.crawlName" $) "automountServiceAccountToken" true }}
+  {{- $own := dict }}
+  {{- if has $role $readers }}
+  {{- $own = dict "serviceAccountName" (printf "%s-%s" (include "tipstaff.workerName" $) $role) "automountServiceAccountToken" true }}
   {{- end }}
-  {{- $_ := set $roles $role (mergeOverwrite (deepCopy $settings) $numbers $account) }}
+  {{- if and (eq $role "deliver") $email }}
+  {{- $_ := set $own "env" (concat $email ($settings.env | default list)) }}
+  {{- end }}
+  {{- $_ := set $roles $role (mergeOverwrite (deepCopy $settings) $numbers $own) }}
   {{- end }}
   {{- end }}
   {{- toYaml $roles | nindent 2 }}

@@ -97,7 +97,7 @@ pub struct RoleWorkers {
     /// Whose pods the role's are; that of the whole file without it.
     #[serde(default)]
     pub service_account_name: Option<String>,
-    /// Whether they get its token, with which the crawl role reads Secrets.
+    /// Whether they get its token, with which the roles crawl and deliver read Secrets.
     #[serde(default)]
     pub automount_service_account_token: bool,
 }

@@ -19,8 +19,14 @@ const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 const SET_BY_OPERATOR: [&str; 5] =
     ["TIPSTAFF_ROLES", "TIPSTAFF_LISTEN", "TIPSTAFF_DRAIN_SECONDS", "TIPSTAFF_SPOOL_DIR", "KAFKA_PREFIX"];
 /// Whoever may read Deployments would read these.
-const SECRETS: [&str; 4] =
-    ["DATABASE_URL", "KAFKA_SASL_PASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+const SECRETS: [&str; 5] = [
+    "DATABASE_URL",
+    "KAFKA_SASL_PASSWORD",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    // With the mail server's password.
+    "TIPSTAFF_SMTP_URL",
+];
 
 /// All that is wrong. `written` is the file as it was written.
 pub(super) fn problems(workers: &Workers, written: &Value) -> Vec<Problem> {
@@ -117,17 +123,6 @@ impl Found {
     fn of_role(&mut self, role: Role, settings: &RoleWorkers) {
         let field = |name: &str| format!("roles.{role}.{name}");
         let RoleWorkers { min, max, target_lag, resources, env, .. } = settings;
-        if role.topics().is_empty() {
-            let with_jobs: Vec<_> =
-                Role::ALL.iter().filter(|role| !role.topics().is_empty()).map(|role| role.name()).collect();
-            self.add(
-                format!("roles.{role}"),
-                format!(
-                    "the role has no jobs in this release, so no worker starts for it; remove it (roles with jobs: {})",
-                    with_jobs.join(", ")
-                ),
-            );
-        }
         if !(1..=MOST_REPLICAS).contains(max) {
             self.add(
                 field("max"),
