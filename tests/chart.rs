@@ -40,6 +40,7 @@ s3:
 /// Everything on.
 const EVERYTHING: &str = "
 commonLabels: {team: archive}
+email: {existingSecret: mail, from: 'Tipstaff <tipstaff@example.org>'}
 imagePullSecrets: [{name: registry}]
 image: {digest: 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', pullPolicy: Always}
 kafka: {properties: {client.rack: a}}
@@ -58,6 +59,7 @@ workers:
   roles:
     schedule: {min: 0, targetLag: 2000000}
     crawl: {resources: {limits: {memory: 1Gi}}, env: [{name: TIPSTAFF_CONCURRENCY, value: '64'}]}
+    deliver: {env: [{name: TIPSTAFF_X, value: z}]}
   env: [{name: TIPSTAFF_X, valueFrom: {secretKeyRef: {name: x, key: y}}}]
   volumes: [{name: extra, emptyDir: {}}]
   volumeMounts: [{name: extra, mountPath: /extra}]
@@ -293,21 +295,20 @@ async fn workers_that_fetch_reach_the_internet_and_nothing_else_of_the_cluster()
     assert_eq!(blocks[0]["ipBlock"]["except"], serde_json::json!(closed));
     let closed = ["fc00::/7", "fe80::/10", "2001:db8::/32"];
     assert_eq!(blocks[1]["ipBlock"]["except"], serde_json::json!(closed));
-    // The API server is open to the role that reads Secrets, at its address and port alone.
-    let api_server = &one(&made, "NetworkPolicy", "tipstaff-worker-crawl-api-server")["spec"];
-    let selected = &api_server["podSelector"]["matchLabels"];
+    // The API server is open to the roles that read Secrets, at its address and port alone.
+    let api_server = &one(&made, "NetworkPolicy", "tipstaff-worker-api-server")["spec"];
+    let selector = &api_server["podSelector"];
+    assert_eq!(selector["matchLabels"], all["spec"]["podSelector"]["matchLabels"]);
     assert_eq!(
-        (&selected["app.kubernetes.io/name"], &selected["app.kubernetes.io/component"]),
-        (&"tipstaff-worker".into(), &"crawl".into())
+        selector["matchExpressions"],
+        serde_json::json!([{ "key": "app.kubernetes.io/component", "operator": "In", "values": ["crawl", "deliver"] }])
     );
     assert_eq!(api_server["policyTypes"], serde_json::json!(["Egress"]));
     let rule = serde_json::json!([{ "to": [{ "ipBlock": { "cidr": "192.0.2.10/32" } }], "ports": [{ "port": 6443 }] }]);
     assert_eq!(api_server["egress"], rule);
     let read_off = merged(EVERYTHING, "workers: {secrets: {read: false}}");
     let made_without = objects(&stack, "court", &read_off).await;
-    assert!(
-        made_without.iter().all(|object| object["metadata"]["name"] != "tipstaff-worker-crawl-api-server")
-    );
+    assert!(made_without.iter().all(|object| object["metadata"]["name"] != "tipstaff-worker-api-server"));
     let metrics = &one(&made, "NetworkPolicy", "tipstaff-metrics")["spec"];
     assert_eq!(metrics["policyTypes"], serde_json::json!(["Ingress"]));
     let programs = &metrics["podSelector"]["matchExpressions"][0]["values"];

@@ -8,7 +8,8 @@ use stack::Stack;
 use crate::{objects, one, parsed};
 
 const PERMISSIONS: &str = include_str!("../src/permissions.yaml");
-const CRAWL: &str = "tipstaff-worker-crawl";
+/// The roles that read Secrets.
+const READERS: [&str; 2] = ["tipstaff-worker-crawl", "tipstaff-worker-deliver"];
 const OF_SELF_TEST: &str = include_str!("../src/self_test_permissions.yaml");
 const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");
 
@@ -37,35 +38,44 @@ async fn the_operator_is_granted_what_it_is_tested_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_crawl_role_is_granted_what_it_is_tested_with() {
+async fn the_roles_that_read_secrets_are_granted_what_they_are_tested_with() {
     let stack = Stack::shared().await.unwrap();
-    let tested = permissions([one(&parsed(PERMISSIONS), "Role", CRAWL)]);
-    for (values, kind) in [("", "ClusterRole"), ("watchNamespaces: [laws]", "Role")] {
-        let made = objects(&stack, "court", values).await;
-        let granted = one(&made, kind, CRAWL);
-        assert_eq!(permissions([granted]), tested, "{kind}");
-        let binding = one(&made, &format!("{kind}Binding"), CRAWL);
-        let account = serde_json::json!([{ "kind": "ServiceAccount", "name": CRAWL, "namespace": "court" }]);
-        assert_eq!(binding["subjects"], account);
-        assert_eq!(binding["roleRef"]["name"], CRAWL);
-        let namespace = if kind == "Role" { Value::from("laws") } else { Value::Null };
-        assert!([granted, binding].iter().all(|object| object["metadata"]["namespace"] == namespace));
-        assert_eq!(one(&made, "ServiceAccount", CRAWL)["metadata"]["namespace"], "court");
+    for reader in READERS {
+        let tested = permissions([one(&parsed(PERMISSIONS), "Role", reader)]);
+        for (values, kind) in [("", "ClusterRole"), ("watchNamespaces: [laws]", "Role")] {
+            let made = objects(&stack, "court", values).await;
+            let granted = one(&made, kind, reader);
+            assert_eq!(permissions([granted]), tested, "{kind} {reader}");
+            let binding = one(&made, &format!("{kind}Binding"), reader);
+            let account =
+                serde_json::json!([{ "kind": "ServiceAccount", "name": reader, "namespace": "court" }]);
+            assert_eq!(binding["subjects"], account);
+            assert_eq!(binding["roleRef"]["name"], reader);
+            let namespace = if kind == "Role" { Value::from("laws") } else { Value::Null };
+            assert!([granted, binding].iter().all(|object| object["metadata"]["namespace"] == namespace));
+            assert_eq!(one(&made, "ServiceAccount", reader)["metadata"]["namespace"], "court");
+        }
+        let made = objects(&stack, "court", "workers: {secrets: {names: [portal, gazette.key]}}").await;
+        let named = permissions([one(&made, "ClusterRole", reader)]).into_iter();
+        let named: BTreeSet<_> = named.map(|(.., name)| name.unwrap()).collect();
+        assert_eq!(named, BTreeSet::from(["portal".to_owned(), "gazette.key".to_owned()]));
     }
-    let made = objects(&stack, "court", "workers: {secrets: {names: [portal, gazette.key]}}").await;
-    let named: BTreeSet<_> =
-        permissions([one(&made, "ClusterRole", CRAWL)]).into_iter().map(|(.., name)| name.unwrap()).collect();
-    assert_eq!(named, BTreeSet::from(["portal".to_owned(), "gazette.key".to_owned()]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_reads_no_secrets_has_no_account_of_its_own() {
     let stack = Stack::shared().await.unwrap();
-    for values in
-        ["workers: {secrets: {read: false}}", "workers: {roles: {crawl: null}}", "workers: {enabled: false}"]
-    {
+    for (values, without) in [
+        ("workers: {secrets: {read: false}}", &READERS[..]),
+        ("workers: {enabled: false}", &READERS),
+        ("workers: {roles: {crawl: null}}", &READERS[..1]),
+        ("workers: {roles: {deliver: null}}", &READERS[1..]),
+    ] {
         let made = objects(&stack, "court", values).await;
-        assert!(made.iter().all(|object| object["metadata"]["name"] != CRAWL), "{values}");
+        for reader in READERS {
+            let is_there = made.iter().any(|object| object["metadata"]["name"] == reader);
+            assert_eq!(is_there, !without.contains(&reader), "{reader}, {values}");
+        }
     }
 }
 
@@ -84,6 +94,7 @@ async fn nobody_else_is_granted_anything_but_the_test() {
     let everywhere = [
         "ClusterRoleBinding  ClusterRole tipstaff-operator ServiceAccount court tipstaff-operator",
         "ClusterRoleBinding  ClusterRole tipstaff-worker-crawl ServiceAccount court tipstaff-worker-crawl",
+        "ClusterRoleBinding  ClusterRole tipstaff-worker-deliver ServiceAccount court tipstaff-worker-deliver",
         "RoleBinding court Role tipstaff-operator-own ServiceAccount court tipstaff-operator",
         "RoleBinding court Role tipstaff-self-test ServiceAccount court tipstaff-self-test",
     ];
@@ -92,6 +103,7 @@ async fn nobody_else_is_granted_anything_but_the_test() {
         "RoleBinding laws Role tipstaff-operator ServiceAccount court tipstaff-operator",
         "RoleBinding laws Role tipstaff-self-test ServiceAccount court tipstaff-self-test",
         "RoleBinding laws Role tipstaff-worker-crawl ServiceAccount court tipstaff-worker-crawl",
+        "RoleBinding laws Role tipstaff-worker-deliver ServiceAccount court tipstaff-worker-deliver",
     ];
     let tested = permissions([one(&parsed(OF_SELF_TEST), "Role", "self-test")]);
     for (values, expected) in [("", everywhere), ("watchNamespaces: [laws]", laws)] {
@@ -117,7 +129,11 @@ async fn nobody_else_is_granted_anything_but_the_test() {
 
 #[test]
 fn the_documentation_lists_them() {
-    for (role, heading) in [("tipstaff-operator", "## Permissions"), (CRAWL, "### Of the crawl role")] {
+    for (role, heading) in [
+        ("tipstaff-operator", "## Permissions"),
+        (READERS[0], "### Of the crawl role"),
+        (READERS[1], "### Of the deliver role"),
+    ] {
         let tested = permissions([one(&parsed(PERMISSIONS), "Role", role)]);
         let tested: BTreeSet<_> =
             tested.into_iter().map(|(group, resource, verb, _)| (group, resource, verb)).collect();

@@ -61,8 +61,9 @@ async fn every_variable_is_one_that_the_program_reads() {
         let migration = container(one(&made, "Job", "tipstaff-migrate"));
         assert_understood(names(migration), &help("tipstaff-operator", &["migrate"]));
         let workers = workers(&made);
-        let shared = workers.env.iter().map(|variable| variable.name.as_str());
-        assert_understood(shared.filter(|name| *name != "TIPSTAFF_X"), &help("tipstaff-worker", &[]));
+        let of_roles = workers.roles.values().flat_map(|role| &role.env);
+        let all = workers.env.iter().chain(of_roles).map(|variable| variable.name.as_str());
+        assert_understood(all.filter(|name| *name != "TIPSTAFF_X"), &help("tipstaff-worker", &[]));
     }
 }
 
@@ -184,14 +185,17 @@ async fn the_workers_file_is_one_that_the_operator_takes() {
     assert_eq!(plain.instance, "tipstaff");
     assert_eq!(plain.image, format!("ghcr.io/tipstaff/tipstaff:{}", env!("CARGO_PKG_VERSION")));
     assert_eq!(plain.service_account_name.as_deref(), Some("tipstaff-worker"));
-    assert_eq!(plain.roles.len(), 2);
-    // Only the role that reads Secrets gets a token.
-    for (role, account) in
-        [(events::Role::Schedule, None), (events::Role::Crawl, Some("tipstaff-worker-crawl"))]
-    {
+    // Only roles that read Secrets get a token.
+    for role in events::Role::ALL {
+        let account = match role {
+            events::Role::Crawl => Some("tipstaff-worker-crawl"),
+            events::Role::Deliver => Some("tipstaff-worker-deliver"),
+            events::Role::Schedule | events::Role::Parse | events::Role::Version => None,
+        };
         let settings = plain.role(role).unwrap();
         assert_eq!(settings.service_account_name.as_deref(), account, "{role}");
         assert_eq!(settings.automount_service_account_token, account.is_some(), "{role}");
+        assert!(settings.env.is_empty(), "{role}");
     }
     let without = workers(&objects(&stack, "court", "workers: {secrets: {read: false}}").await);
     assert!(without.roles.values().all(|role| !role.automount_service_account_token));
@@ -238,6 +242,16 @@ async fn the_workers_file_is_one_that_the_operator_takes() {
     }
     assert_eq!(variable(&file, "TIPSTAFF_X")["valueFrom"]["secretKeyRef"]["name"], "x");
     assert_eq!(variable(&file["roles"]["crawl"], "TIPSTAFF_CONCURRENCY")["value"], "64");
+    // The mail server is told to the role that delivers, besides what it is given, and to nobody else.
+    for (role, settings) in file["roles"].as_object().unwrap() {
+        assert_eq!(settings.to_string().contains("TIPSTAFF_SMTP_URL"), role == "deliver", "{role}");
+    }
+    let deliver = &file["roles"]["deliver"];
+    let url = &variable(deliver, "TIPSTAFF_SMTP_URL")["valueFrom"]["secretKeyRef"];
+    assert_eq!(url, &serde_json::json!({ "name": "mail", "key": "smtp-url" }));
+    assert_eq!(variable(deliver, "TIPSTAFF_EMAIL_FROM")["value"], "Tipstaff <tipstaff@example.org>");
+    assert_eq!(variable(deliver, "TIPSTAFF_X")["value"], "z");
+    assert_eq!(variable(&file, "TIPSTAFF_SMTP_URL"), &Value::Null);
     // A role that is taken out.
     let fewer = workers(&objects(&stack, "court", "workers: {roles: {schedule: null}}").await);
     assert!(fewer.role(events::Role::Schedule).is_none() && fewer.role(events::Role::Crawl).is_some());
