@@ -142,8 +142,9 @@ async fn nobody_may_do_more_than_is_documented(cluster: &Cluster) {
         "subscriptions.tipstaff.dev/status get patch",
     ];
     assert_eq!(operator, BTreeSet::from(documented.map(str::to_owned)));
-    let crawl = cluster.permissions("tipstaff-worker-crawl").await;
-    assert_eq!(crawl, BTreeSet::from(["secrets get".to_owned()]));
+    for reader in ["tipstaff-worker-crawl", "tipstaff-worker-deliver"] {
+        assert_eq!(cluster.permissions(reader).await, BTreeSet::from(["secrets get".to_owned()]), "{reader}");
+    }
     assert_eq!(cluster.permissions("tipstaff-worker").await, BTreeSet::new());
     assert_eq!(cluster.permissions("default").await, BTreeSet::new());
 }
