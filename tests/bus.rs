@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "bus/dead_letters.rs"]
+mod dead_letters;
 #[path = "bus/delivery.rs"]
 mod delivery;
 #[path = "bus/handling.rs"]

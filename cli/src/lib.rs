@@ -1,5 +1,6 @@
 //! The `tipstaff` command: the whole pipeline in one process, without a cluster, and tools beside it.
 
+pub mod commands;
 pub mod demo;
 pub mod local;
 pub mod manifests;

@@ -1,12 +1,22 @@
 //! `tipstaff`: flags and start-up; the library does the work.
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cli::commands::{
+    artifacts::{self, ArtifactsArguments},
+    deliveries::{self, DeliveriesArguments},
+    diff::{self, DiffArguments},
+    dlq::{self, DlqArguments},
+    runs::{self, RunsArguments},
+    trace::{self, TraceArguments},
+    try_page::{self, TryArguments},
+    versions::{self, VersionsArguments},
+};
 use cli::demo::{self, DemoOptions};
 use cli::local::{self, Goal, LocalOptions, Outcome};
 use cli::output::OutputFormat;
@@ -18,6 +28,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use service::{LogFormat, init_logging, shutdown_on_signal};
 use store::private_postgres::default_data_dir;
+use tokio::runtime::Runtime;
 use url::Url;
 use worker::fetch::install_crypto_provider;
 
@@ -38,6 +49,22 @@ enum Command {
     Local(LocalArguments),
     /// See it work: watch a small built-in site whose pages change now and then
     Demo(DemoArguments),
+    /// Show what a subscription's selectors take from a page, without storing anything
+    Try(TryArguments),
+    /// Show what differs between two versions of a document
+    Diff(DiffArguments),
+    /// List runs, newest first
+    Runs(RunsArguments),
+    /// List what servers answered, newest first
+    Artifacts(ArtifactsArguments),
+    /// List versions of documents, newest first
+    Versions(VersionsArguments),
+    /// List what was sent to whom, newest first
+    Deliveries(DeliveriesArguments),
+    /// Show all that a run did, as a tree
+    Trace(TraceArguments),
+    /// Look at the dead letters on Kafka, and publish them again
+    Dlq(DlqArguments),
     /// Print when a schedule is due next, one RFC 3339 time a line
     Schedule(ScheduleArguments),
     /// Have the installation on the cluster fetch a page, and tell what came of it
@@ -138,16 +165,20 @@ impl CommonArguments {
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> io::Result<ExitCode> {
+    // Before the runtime: its threads take memory that the reader of PDFs may not have.
+    if let Some(code) = worker::pdf_reader::run_if_asked() {
+        return Ok(code);
+    }
     // An image has this program only, and links to it for the two others: that is half the size.
     let called_as = std::env::args_os().next();
     let called_as = called_as.as_deref().and_then(|path| Path::new(path).file_name()).and_then(OsStr::to_str);
-    match called_as {
-        Some("tipstaff-operator") => operator::program::main().await,
-        Some("tipstaff-worker") => worker::program::main().await,
-        _ => tipstaff().await,
-    }
+    let runtime = Runtime::new()?;
+    Ok(match called_as {
+        Some("tipstaff-operator") => runtime.block_on(operator::program::main()),
+        Some("tipstaff-worker") => runtime.block_on(worker::program::main()),
+        _ => runtime.block_on(tipstaff()),
+    })
 }
 
 async fn tipstaff() -> ExitCode {
@@ -157,6 +188,14 @@ async fn tipstaff() -> ExitCode {
     let ended = match arguments.command {
         Command::Local(arguments) => run_local(arguments).await,
         Command::Demo(arguments) => run_demo(arguments).await,
+        Command::Try(arguments) => try_page::run(&arguments).await.map(succeeds_if),
+        Command::Diff(arguments) => diff::run(&arguments).await.map(succeeded),
+        Command::Runs(arguments) => runs::run(&arguments).await.map(succeeded),
+        Command::Artifacts(arguments) => artifacts::run(&arguments).await.map(succeeded),
+        Command::Versions(arguments) => versions::run(&arguments).await.map(succeeded),
+        Command::Deliveries(arguments) => deliveries::run(&arguments).await.map(succeeded),
+        Command::Trace(arguments) => trace::run(&arguments).await.map(succeeded),
+        Command::Dlq(arguments) => dlq::run(&arguments).await.map(succeeded),
         Command::Schedule(arguments) => print_schedule(&arguments, &SystemClock),
         Command::SelfTest(arguments) => run_self_test(arguments).await,
         Command::Version => {
@@ -171,6 +210,14 @@ async fn tipstaff() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn succeeded((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+fn succeeds_if(is_good: bool) -> ExitCode {
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn complain(problem: &str) {

@@ -1,5 +1,6 @@
 //! What happens, told on standard output: one line an event for people, or one JSON object an event for programs.
 
+pub(crate) mod columns;
 mod notice;
 mod table;
 mod text;
@@ -11,6 +12,8 @@ use events::Clock;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
+
+pub(crate) use text::short_hash;
 
 pub use notice::{
     Document, Notice, ObjectName, ObjectVerdict, RunRow, RunStart, RunWait, Skips, Started, SubscriptionName,

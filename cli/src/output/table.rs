@@ -1,29 +1,22 @@
 //! The table at the end of `--once`.
 
+use super::columns::{self, Heading};
 use super::text::{reason_of, short_hash};
 use super::{RunRow, Summary};
 
-const HEADINGS: [&str; 6] = ["SUBSCRIPTION", "PHASE", "REASON", "URL", "BYTES", "SHA256"];
+const HEADINGS: [Heading; 6] = [
+    Heading::text("SUBSCRIPTION"),
+    Heading::text("PHASE"),
+    Heading::text("REASON"),
+    Heading::text("URL"),
+    Heading::number("BYTES"),
+    Heading::text("SHA256"),
+];
 
 pub(super) fn render(summary: &Summary) -> String {
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(summary.runs.iter().flat_map(rows_of));
-    let widths: Vec<usize> = (0..HEADINGS.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default())
-        .collect();
+    let rows: Vec<Vec<String>> = summary.runs.iter().flat_map(rows_of).collect();
     let mut lines = vec![String::new()];
-    for row in &rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .enumerate()
-            .map(|(column, (cell, width))| match HEADINGS[column] {
-                "BYTES" => format!("{cell:>width$}"),
-                _ => format!("{cell:<width$}"),
-            })
-            .collect();
-        lines.push(cells.join("  ").trim_end().to_owned());
-    }
+    lines.extend(columns::lines(&HEADINGS, &rows));
     lines.push(String::new());
     let failures = summary.runs.iter().filter(|run| run.message.is_some());
     lines.extend(failures.map(|run| format!("{}: {}", run.subscription, reason_of(run))));
@@ -32,9 +25,9 @@ pub(super) fn render(summary: &Summary) -> String {
 }
 
 /// A row for each document, or one where there is none.
-fn rows_of(run: &RunRow) -> Vec<[String; 6]> {
+fn rows_of(run: &RunRow) -> Vec<Vec<String>> {
     let row = |url: &str, bytes: String, hash: &str| {
-        [
+        vec![
             run.subscription.to_string(),
             run.phase.to_owned(),
             run.reason.clone(),

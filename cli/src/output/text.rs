@@ -156,7 +156,7 @@ pub(super) fn reason_of(run: &RunRow) -> String {
 }
 
 /// Enough of a hash to tell it from others.
-pub(super) fn short_hash(hash: &str) -> &str {
+pub(crate) fn short_hash(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }
 
