@@ -160,7 +160,8 @@ async fn a_source_that_names_other_documents_has_its_lists_read_anew() {
         limit: 10,
     };
     let read = "update subscriptions set list_read_by = (select id from runs limit 1)";
-    let changes: [(&str, &dyn Fn(&mut SourceRecord), bool); 6] = [
+    type Edit<'a> = &'a dyn Fn(&mut SourceRecord);
+    let changes: [(&str, Edit<'_>, bool); 6] = [
         ("nothing", &|_| {}, true),
         ("how it is fetched", &|source| source.settings.timeout_ms = 5, true),
         ("its kind", &|source| source.settings.kind = "feed".to_owned(), false),

@@ -169,7 +169,10 @@ pub(super) fn start(
     let board = context.board.clone();
     let telling = news::of_targets(engine.catalog.clone())
         .take_until(stop.clone().cancelled_owned())
-        .for_each(move |id| std::future::ready(board.catalog_changed(id)));
+        .for_each(move |id| {
+            board.catalog_changed(id);
+            std::future::ready(())
+        });
     tasks.spawn(telling);
 
     tasks.spawn(catalog_figures::keep(engine.clone(), metrics.clone(), stop.clone()));
