@@ -70,5 +70,5 @@ async fn what_cannot_be_read_is_an_error() {
     // It was not made.
     let error = dead_letters.partitions(&[Topic::CrawlResult]).await.unwrap_err();
     let shown = events::error_chain(&error);
-    assert!(shown.contains("crawl.result.dlq") && shown.contains("the operator makes the topics"), "{shown}");
+    assert!(shown.contains("crawl.result.dlq") && shown.contains("the operator makes it"), "{shown}");
 }

@@ -85,7 +85,7 @@ mod tests {
         };
         let table = render(&[changed.clone(), same], &COLUMNS, ListFormat::Table).unwrap();
         assert!(DOCUMENTATION.contains(&table), "{table}");
-        let wide = render(&[changed.clone()], &COLUMNS, ListFormat::Wide).unwrap();
+        let wide = render(std::slice::from_ref(&changed), &COLUMNS, ListFormat::Wide).unwrap();
         for shown in [&changed.fetch_hash, &changed.blob_uri, "192.0.2.1:443", "text/html; charset=utf-8"] {
             assert!(wide.contains(shown), "{shown}: {wide}");
         }

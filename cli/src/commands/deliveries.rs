@@ -98,7 +98,7 @@ pub(super) mod tests {
     fn a_wide_table_has_the_whole_error_on_its_line() {
         let long = format!("no\nanswer: {}", "x".repeat(200));
         let failing = DeliveryRow { last_error: Some(long), ..delivered() };
-        let wide = render(&[failing.clone()], &COLUMNS, ListFormat::Wide).unwrap();
+        let wide = render(std::slice::from_ref(&failing), &COLUMNS, ListFormat::Wide).unwrap();
         assert!(wide.ends_with(&format!("no answer: {}\n", "x".repeat(200))), "{wide}");
         let table = render(&[failing], &COLUMNS, ListFormat::Table).unwrap();
         assert!(table.ends_with("x…\n"), "{table}");

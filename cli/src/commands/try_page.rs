@@ -55,6 +55,11 @@ enum TryError {
     Invalid { object: String, violations: Vec<Violation> },
     #[error("spec.{0}")]
     Selection(#[from] content::SelectionError),
+    #[error("a run would fail with {}", source.reason())]
+    Document {
+        #[from]
+        source: ExtractError,
+    },
 }
 
 /// A valid subscription with its source.
@@ -89,7 +94,7 @@ async fn try_on(page: Page, tried: &Tried) -> Result<Trial, events::BoxError> {
     let kind = Kind::of(&page.bytes, page.content_type.as_deref());
     let pdf_text = if kind == Kind::Pdf {
         let reader = worker::pdf_reader::program()?;
-        Some(pdf::text(&reader, &page.bytes, Limits::default()).await.map_err(ExtractError::from)?)
+        Some(pdf::text(&reader, &page.bytes, Limits::default()).await.map_err(not_read)?)
     } else {
         None
     };
@@ -100,7 +105,11 @@ async fn try_on(page: Page, tried: &Tried) -> Result<Trial, events::BoxError> {
         let document = Document { bytes: &page.bytes, content_type: page.content_type.as_deref(), kind };
         Trial::new(&document, pdf_text.as_deref(), &rules).map(|trial| trial.of(subscription, source, &page))
     });
-    Ok(trial.await??)
+    Ok(trial.await?.map_err(TryError::from)?)
+}
+
+fn not_read(error: pdf::PdfError) -> TryError {
+    ExtractError::from(error).into()
 }
 
 /// The one subscription that there is, or the one that is named.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::{
@@ -225,8 +225,7 @@ fn partitions(
     let mut list = TopicPartitionList::new();
     let mut places = Vec::new();
     for (topic, name) in topics {
-        let count = count_partitions(client, name, deadline)
-            .map_err(|error| format!("{name}: {error}; the operator makes the topics when it starts"))?;
+        let count = count_partitions(client, name, deadline).map_err(|error| missing(name, error))?;
         for number in 0..count {
             list.add_partition(name, number);
             places.push((*topic, name, number));
@@ -243,6 +242,18 @@ fn partitions(
             Ok(DeadLetterPartition { topic, number, begin, waiting_from, end })
         })
         .collect()
+}
+
+/// Says what to do where it is the topic that is missing.
+fn missing(name: &str, error: BoxError) -> BoxError {
+    let code = error.downcast_ref::<KafkaError>().and_then(KafkaError::rdkafka_error_code);
+    match code {
+        Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
+            format!("there is no topic {name}: the operator makes it when it starts; is the prefix right?")
+                .into()
+        }
+        _ => error,
+    }
 }
 
 /// A note beyond the end is of a topic that was there before this one under its name.
