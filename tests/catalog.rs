@@ -6,10 +6,14 @@
 mod artifacts;
 #[path = "catalog/backfill.rs"]
 mod backfill;
+#[path = "catalog/deliveries.rs"]
+mod deliveries;
 #[path = "catalog/health.rs"]
 mod health;
 #[path = "catalog/hosts.rs"]
 mod hosts;
+#[path = "catalog/inspect.rs"]
+mod inspect;
 #[path = "catalog/lead.rs"]
 mod lead;
 #[path = "catalog/lists.rs"]
@@ -34,3 +38,5 @@ mod stuck;
 mod summaries;
 #[path = "catalog/targets.rs"]
 mod targets;
+#[path = "catalog/versions.rs"]
+mod versions;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::{sync::Barrier, time::timeout};
 
 use crate::{
-    member::{Log, Noted, Outcome, Setback, Setup},
+    member::{LAST_ATTEMPT, Log, Noted, Outcome, Setback, Setup},
     place::{Place, SOON, event, events, on_every_bus},
 };
 
@@ -23,6 +23,7 @@ on_every_bus!(
     a_job_that_nobody_does_becomes_a_dead_letter,
     a_handler_that_panics_fails_its_event_alone,
     an_event_that_makes_no_sense_becomes_a_dead_letter,
+    an_event_that_was_put_off_often_enough_becomes_a_dead_letter,
     failures_are_told_apart,
     a_setback_that_cannot_be_recorded_is_tried_again,
     events_of_one_key_are_handled_one_after_the_other,
@@ -123,6 +124,17 @@ async fn an_event_that_makes_no_sense_becomes_a_dead_letter(place: Place) {
     let letters = place.records("subs.schedule.dlq", 1).await;
     assert_letter(&letters[0], senseless.to_record(), "not that of a `subscription.scheduled`: EOF");
     assert_failed(&noted, senseless.id).await;
+    looping.stop().await;
+    assert_done(&place).await;
+}
+
+async fn an_event_that_was_put_off_often_enough_becomes_a_dead_letter(place: Place) {
+    let looping = Setup::new(&place.bus).start(|_| async { Err(transient(None)) });
+    let mut last = event(0, 7);
+    last.attempt = LAST_ATTEMPT;
+    place.publish(&[event(1, 7), last.clone()]).await;
+    let letters = place.records("subs.schedule.dlq", 1).await;
+    assert_letter(&letters[0], last.to_record(), "connection refused");
     looping.stop().await;
     assert_done(&place).await;
 }

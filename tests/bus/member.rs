@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use events::{
     BoxError, Bus, ConsumerLoop, ConsumerLoopOptions, ConsumerMetrics, Event, EventId, Handler, HandlerError,
-    LoopError, Payload, Registry, Setbacks, SubscriptionScheduled, Topic,
+    LoopError, Payload, PutOff, Registry, Setbacks, SubscriptionScheduled, Topic,
 };
 use jiff::Timestamp;
 use tests::eventually;
@@ -21,6 +21,9 @@ use crate::place::SOON;
 pub(crate) const GROUP: &str = "loops";
 /// How long a loop that stops waits for its handlers.
 pub(crate) const DRAIN: Duration = Duration::from_secs(8);
+
+/// An event that was put off so often is given up.
+pub(crate) const LAST_ATTEMPT: u32 = 3;
 
 pub(crate) type Outcome = Result<Vec<Event>, HandlerError>;
 type Handling = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -182,8 +185,9 @@ impl Setbacks for Noted {
         reason: &'static str,
         message: &str,
         retry_at: Option<Timestamp>,
-    ) -> Result<(), BoxError> {
-        self.note(Setback::PutOff { id: event.id, reason, message: message.to_owned(), retry_at })
+    ) -> Result<PutOff, BoxError> {
+        self.note(Setback::PutOff { id: event.id, reason, message: message.to_owned(), retry_at })?;
+        Ok(if event.attempt < LAST_ATTEMPT { PutOff::Later } else { PutOff::GivenUp })
     }
 
     async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<(), BoxError> {

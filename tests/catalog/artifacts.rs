@@ -1,7 +1,7 @@
-use store::catalog::{Artifact, Catalog, Evidence, Findings, NewArtifact, RunPhase, StoredDocument};
+use store::catalog::{Artifact, Catalog, Evidence, NewArtifact, RunPhase, StoredDocument};
 use uuid::Uuid;
 
-use crate::place::{OTHER_URL, Place, URL, fetched, minute};
+use crate::place::{OTHER_URL, Place, URL, document, fetched, minute, see_through};
 
 #[tokio::test]
 async fn an_artifact_is_stored_with_its_evidence_and_ends_the_run() {
@@ -180,7 +180,7 @@ async fn an_artifact_that_cannot_be_stored_leaves_its_document_waiting() {
     let no_hash = NewArtifact { fetch_hash: "XYZ".to_owned(), ..fetched('a') };
     let stored = place
         .catalog
-        .store_document(run, URL, Evidence::New(&no_hash), &Findings::default(), minute(2))
+        .store_document(run, URL, &document(Evidence::New(&no_hash)), minute(2))
         .await;
     stored.unwrap_err();
     assert!(place.catalog.crawl_work(run, URL).await.unwrap().unwrap().is_pending);
@@ -229,13 +229,8 @@ async fn a_body_is_found_again_by_its_source_and_hash() {
 }
 
 async fn store(catalog: &Catalog, run: Uuid, url: &str, digit: char) -> Artifact {
-    let evidence = fetched(digit);
-    match catalog
-        .store_document(run, url, Evidence::New(&evidence), &Findings::default(), minute(2))
-        .await
-        .unwrap()
-    {
-        StoredDocument::Stored(artifact) => artifact,
+    match see_through(catalog, run, url, &fetched(digit), minute(2)).await {
+        StoredDocument::Fetched(artifact) | StoredDocument::Finished(artifact) => artifact,
         StoredDocument::NotWaitedFor => panic!("the run has ended"),
     }
 }

@@ -1,20 +1,17 @@
-use store::catalog::{Evidence, Findings, RunPhase, Trigger, WhenActive};
+use events::{CrawlUrl, Event};
+use store::catalog::{Evidence, FetchedDocument, Findings, FoundDocument, RunPhase, Trigger, WhenActive};
 
-use crate::place::{OTHER_URL, Place, URL, due, fetched, minute, request};
+use crate::place::{OTHER_URL, Place, URL, compare, document, due, fetched, minute, request};
 
 #[tokio::test]
-async fn a_backfill_goes_over_all_that_was_stored_before_it_page_by_page() {
+async fn a_backfill_goes_over_what_was_last_stored_of_each_document_and_ends_with_the_last() {
     let place = Place::new().await;
     let subscription = place.subscription("opinions").await;
     let other = place.subscription("orders").await;
-    let mut stored = Vec::new();
-    for (number, one) in [(1, &subscription), (2, &other), (3, &subscription)] {
+    for (number, one, digit) in [(1, &subscription, 'a'), (2, &other, 'b'), (3, &subscription, 'c')] {
         let run = place.begun_run(one, minute(number), &[URL, OTHER_URL]).await;
-        for (url, digit) in [(URL, 'a'), (OTHER_URL, 'b')] {
+        for url in [URL, OTHER_URL] {
             place.store(run, url, digit, minute(number)).await;
-        }
-        if one.id == subscription.id {
-            stored.extend(place.catalog.run_artifacts(run).await.unwrap());
         }
     }
     let mut asked = request(&subscription, "again");
@@ -25,28 +22,56 @@ async fn a_backfill_goes_over_all_that_was_stored_before_it_page_by_page() {
     let summary = place.catalog.summaries(&[subscription.id]).await.unwrap().remove(0);
     assert_eq!((summary.last_backfill.as_deref(), summary.last_request), (Some("again"), None));
 
-    // What is stored after the backfill was asked for has been extracted under what is in force by then.
-    let later = place.begun_run(&subscription, minute(6), &[URL]).await;
-    let mut new = fetched('c');
-    new.fetched_at = minute(6);
-    place
-        .catalog
-        .store_document(later, URL, Evidence::New(&new), &Findings::default(), minute(6))
-        .await
-        .unwrap();
-
-    let (mut last, mut seen) = (0, Vec::new());
-    loop {
-        let page = place.catalog.artifacts_to_backfill(run.run_id, last, 3).await.unwrap();
-        let Some(newest) = page.last() else { break };
-        last = newest.id;
-        seen.extend(page);
+    let waiting = place.catalog.begin_backfill(run.run_id, minute(5)).await.unwrap();
+    let urls: Vec<&str> = waiting.iter().map(|document| document.url.as_str()).collect();
+    assert_eq!(urls, [URL, OTHER_URL]);
+    // Begun again, after an event was lost, it waits for what it waited for.
+    assert_eq!(place.catalog.begin_backfill(run.run_id, minute(5)).await.unwrap(), waiting);
+    let stored = place.catalog.run_artifacts(run.run_id).await.unwrap();
+    assert_eq!(stored.iter().map(|artifact| &*artifact.fetch_hash).collect::<Vec<_>>(), [&*"c".repeat(64), &*"c".repeat(64)]);
+    for artifact in &stored {
+        assert!(place.is_active(run.run_id).await);
+        let made =
+            compare(&place.catalog, run.run_id, &artifact.source_url, artifact, &artifact.fetch_hash, minute(6)).await;
+        assert_eq!(made, None, "it was extracted as before");
     }
-    assert_eq!(seen, stored);
-    place.catalog.end_backfill(run.run_id, 4, minute(7)).await.unwrap();
     let ended = place.ended(run.run_id).await;
     assert_eq!((ended.phase, ended.reason.as_deref()), (RunPhase::Succeeded, Some("Backfilled")));
-    assert_eq!(place.catalog.artifacts_to_backfill(run.run_id, 0, 3).await.unwrap(), []);
+    assert_eq!((ended.changed, ended.message.as_deref()), (Some(false), Some("2 stored documents were extracted again")));
+    assert_eq!(place.catalog.begin_backfill(run.run_id, minute(7)).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_backfill_leaves_lists_alone_and_ends_at_once_when_there_is_nothing_else() {
+    let place = Place::new().await;
+    let subscription = place.subscription("list").await;
+    let run = place.begun_run(&subscription, minute(1), &[URL]).await;
+    let crawl = CrawlUrl {
+        run_id: run,
+        subscription_id: subscription.id,
+        source_id: 1,
+        url: OTHER_URL.to_owned(),
+        host: "example.org".to_owned(),
+        slot_promised: true,
+    };
+    let found = FoundDocument {
+        url: OTHER_URL.to_owned(),
+        marker: None,
+        is_list: false,
+        event: Event::of_run(run, "/test", minute(1), &crawl).unwrap(),
+        available_at: minute(1),
+    };
+    let evidence = fetched('a');
+    let findings = Findings { documents: vec![found], limit: 5, ..Findings::default() };
+    let list = FetchedDocument { findings: Some(&findings), ..document(Evidence::New(&evidence)) };
+    place.catalog.store_document(run, URL, &list, minute(1)).await.unwrap();
+    place.catalog.fail_document(run, OTHER_URL, "Timeout", "", minute(2)).await.unwrap();
+    let mut asked = request(&subscription, "again");
+    asked.trigger = Trigger::Backfill;
+    let run = place.lead().request_run(&asked, minute(4)).await.unwrap().unwrap().run_id;
+    assert_eq!(place.catalog.begin_backfill(run, minute(5)).await.unwrap(), []);
+    let ended = place.ended(run).await;
+    assert_eq!((ended.phase, ended.reason.as_deref()), (RunPhase::Succeeded, Some("Backfilled")));
 }
 
 #[tokio::test]

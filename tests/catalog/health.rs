@@ -3,12 +3,12 @@ use std::time::Duration;
 use events::run_reasons;
 use jiff::{SignedDuration, Timestamp};
 use store::catalog::{
-    Evidence, Findings, NewArtifact, ScheduledSubscription, SourceFailing, SourceFigures, SourceHealth,
+    Evidence, NewArtifact, ScheduledSubscription, SourceFailing, SourceFigures, SourceHealth,
     SourceRecord,
 };
 use uuid::Uuid;
 
-use crate::place::{NOON, OTHER_URL, Place, URL, fetched, minute, source_record, subscription_record};
+use crate::place::{NOON, OTHER_URL, Place, URL, document, fetched, minute, see_through, source_record, subscription_record};
 
 /// A source with two subscriptions.
 struct Watched {
@@ -42,13 +42,8 @@ impl Watched {
         let run = self.place.begun_run(subscription, minute(at), urls).await;
         for url in urls {
             let evidence = NewArtifact { fetched_at: minute(at), ..fetched(digit) };
-            let evidence = Evidence::New(&evidence);
             // Stored a while after it was fetched.
-            self.place
-                .catalog
-                .store_document(run, url, evidence, &Findings::default(), minute(at + 1))
-                .await
-                .unwrap();
+            see_through(&self.place.catalog, run, url, &evidence, minute(at + 1)).await;
         }
     }
 
@@ -130,8 +125,7 @@ async fn only_the_document_of_the_base_url_shows_that_a_source_answers() {
         .await
         .unwrap();
     let evidence = NewArtifact { fetched_at: minute(3), ..fetched('a') };
-    let (evidence, none) = (Evidence::New(&evidence), Findings::default());
-    watched.place.catalog.store_document(run, OTHER_URL, evidence, &none, minute(3)).await.unwrap();
+    see_through(&watched.place.catalog, run, OTHER_URL, &evidence, minute(3)).await;
     let health = watched.health().await;
     assert_eq!(health.failing.as_ref().map(|failing| failing.since), Some(minute(1)));
     assert_eq!(times(&health), (Some(minute(3)), Some(minute(3))));
@@ -160,7 +154,7 @@ async fn a_change_of_the_source_is_what_differs_from_what_it_had() {
         .place
         .number("select max(id) from artifacts where source_url = 'https://example.org/opinions'");
     let latest = Evidence::Known(latest.await);
-    watched.place.catalog.store_document(run, URL, latest, &Findings::default(), minute(21)).await.unwrap();
+    watched.place.catalog.store_document(run, URL, &document(latest), minute(21)).await.unwrap();
     assert_eq!(times(&watched.health().await), (Some(minute(13)), Some(minute(11))));
 }
 

@@ -1,10 +1,10 @@
 //! Documents that lists lead a run to.
 
 use events::{CrawlUrl, Event};
-use store::catalog::{Evidence, Findings, FoundCount, FoundDocument, RunPhase};
+use store::catalog::{Evidence, FetchedDocument, Findings, FoundCount, FoundDocument, RunPhase};
 use uuid::Uuid;
 
-use crate::place::{Place, URL, fetched, minute};
+use crate::place::{Place, URL, document, fetched, minute};
 
 const SITEMAP: &str = "https://example.org/sitemap.xml";
 const OPINION: &str = "https://example.org/opinions/1";
@@ -30,12 +30,13 @@ fn found(run_id: Uuid, url: &str, marker: &str, is_list: bool) -> FoundDocument 
 }
 
 fn findings(documents: Vec<FoundDocument>, limit: usize) -> Findings {
-    Findings { documents, limit, is_cut_short: false, note: None }
+    Findings { documents, limit, ..Findings::default() }
 }
 
 async fn store(place: &Place, run: Uuid, url: &str, digit: char, findings: &Findings) {
     let evidence = fetched(digit);
-    place.catalog.store_document(run, url, Evidence::New(&evidence), findings, minute(2)).await.unwrap();
+    let list = FetchedDocument { findings: Some(findings), ..document(Evidence::New(&evidence)) };
+    place.catalog.store_document(run, url, &list, minute(2)).await.unwrap();
 }
 
 #[tokio::test]
@@ -58,9 +59,9 @@ async fn a_run_waits_for_what_lists_lead_it_to_and_each_is_asked_for_at_its_time
         place.number("select count(*) from outbox where available_at = '2026-03-09 12:02:00Z'").await,
         2
     );
-    store(&place, run, OPINION, 'b', &Findings::default()).await;
+    place.store(run, OPINION, 'b', minute(2)).await;
     assert!(place.is_active(run).await);
-    store(&place, run, ORDER, 'c', &Findings::default()).await;
+    place.store(run, ORDER, 'c', minute(2)).await;
     let ended = place.ended(run).await;
     assert_eq!((ended.phase, ended.message.as_deref()), (RunPhase::Succeeded, Some("as it should be")));
 }
@@ -76,7 +77,7 @@ async fn no_run_is_led_to_more_documents_than_its_limit_however_many_lists_it_re
     store(&place, run, SITEMAP, 'b', &findings(vec![found(run, OPINION, "1", false)], 1)).await;
     store(&place, run, other_sitemap, 'c', &findings(vec![found(run, ORDER, "1", false)], 1)).await;
     assert_eq!(place.catalog.count_found(run).await.unwrap(), FoundCount { documents: 1, lists: 2 });
-    store(&place, run, OPINION, 'd', &Findings::default()).await;
+    place.store(run, OPINION, 'd', minute(2)).await;
     assert_eq!(place.ended(run).await.phase, RunPhase::Succeeded);
     // The sitemap whose document had no room is read again, whatever is said of it.
     let later = place.begun_run(&subscription, minute(3), &[URL]).await;
@@ -96,7 +97,7 @@ async fn a_list_is_read_again_after_a_run_that_did_not_bring_everything_in() {
     store(&place, run, URL, 'a', &findings(vec![found(run, SITEMAP, "1", true)], 5)).await;
     let pages = vec![found(run, OPINION, "1", false), found(run, ORDER, "1", false)];
     store(&place, run, SITEMAP, 'b', &findings(pages, 5)).await;
-    store(&place, run, OPINION, 'c', &Findings::default()).await;
+    place.store(run, OPINION, 'c', minute(2)).await;
     place.catalog.fail_document(run, ORDER, "Timeout", "it took too long", minute(2)).await.unwrap();
     assert_eq!(place.ended(run).await.phase, RunPhase::Failed);
     let next = place.begun_run(&subscription, minute(3), &[URL]).await;

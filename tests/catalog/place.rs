@@ -9,9 +9,10 @@ use sqlx::{
 };
 use stack::Stack;
 use store::catalog::{
-    Catalog, CatalogError, CatchUp, Concurrency, DueRun, Evidence, Findings, FiredRun, HeaderSetting,
-    HeaderSource, Lead, NewArtifact, ObjectKey, RequestedRun, RunReport, ScheduledSubscription, SourceRecord,
-    SourceSettings, StoredDocument, SubscriptionRecord, SubscriptionSettings, Trigger, WhenActive,
+    Artifact, Catalog, CatalogError, CatchUp, ComparedDocument, Concurrency, DueRun, Evidence, ExtractFields,
+    FetchedDocument, FiredRun, HeaderSetting, HeaderSource, Lead, MadeVersion, NewArtifact, NewExtract, NewVersion,
+    ObjectKey, RequestedRun, RunReport, ScheduledSubscription, SelectionSettings, SourceRecord, SourceSettings,
+    StoredDocument, SubscriptionRecord, SubscriptionSettings, Trigger, WhenActive,
 };
 use uuid::Uuid;
 
@@ -119,17 +120,13 @@ impl Place {
     ) -> Uuid {
         let run = self.run(subscription, at).await;
         let urls: Vec<_> = urls.iter().map(|url| (*url).to_owned()).collect();
-        assert_eq!(self.catalog.begin_run(run, &urls, at).await.unwrap(), urls);
+        assert_eq!(self.catalog.begin_run(run, &urls, at).await.unwrap().pending, urls);
         run
     }
 
-    /// Stores a fetched body as a document of a run.
+    /// Stores a fetched body as a document of a run, and sees it through.
     pub(crate) async fn store(&self, run: Uuid, url: &str, digit: char, at: Timestamp) -> StoredDocument {
-        let evidence = fetched(digit);
-        self.catalog
-            .store_document(run, url, Evidence::New(&evidence), &Findings::default(), at)
-            .await
-            .unwrap()
+        see_through(&self.catalog, run, url, &fetched(digit), at).await
     }
 
     /// The run, which must have ended.
@@ -197,7 +194,7 @@ pub(crate) fn subscription_record(name: &str, source_id: i64) -> SubscriptionRec
         jitter_seconds: 0,
         suspend: false,
         jurisdiction: Some("US".to_owned()),
-        selection: store::catalog::SelectionSettings::default(),
+        selection: SelectionSettings::default(),
         targets: Vec::new(),
     };
     SubscriptionRecord { key: object(name), generation: 1, source_id, settings, created_at: NOON }
@@ -222,6 +219,73 @@ pub(crate) fn request(subscription: &ScheduledSubscription, token: &str) -> Requ
         trigger: Trigger::Request,
         token: token.to_owned(),
     }
+}
+
+/// Parsers of the version 1.
+pub(crate) fn document(evidence: Evidence<'_>) -> FetchedDocument<'_> {
+    FetchedDocument { evidence, findings: None, parser_version: 1 }
+}
+
+/// Stores a fetched body as a document of a run, whose text is its hash, and compares it as the roles do it.
+pub(crate) async fn see_through(
+    catalog: &Catalog,
+    run: Uuid,
+    url: &str,
+    evidence: &NewArtifact,
+    at: Timestamp,
+) -> StoredDocument {
+    let stored = catalog.store_document(run, url, &document(Evidence::New(evidence)), at).await.unwrap();
+    if let StoredDocument::Fetched(artifact) = &stored {
+        compare(catalog, run, url, artifact, &artifact.fetch_hash, at).await;
+    }
+    stored
+}
+
+/// Compares a document whose text is `text`. Returns the version, if it differs.
+pub(crate) async fn compare(
+    catalog: &Catalog,
+    run: Uuid,
+    url: &str,
+    artifact: &Artifact,
+    text: &str,
+    at: Timestamp,
+) -> Option<MadeVersion> {
+    let work = catalog.parse_work(run, url, artifact.id, 1).await.unwrap().unwrap();
+    let extract = NewExtract {
+        artifact_id: artifact.id,
+        subscription_id: subscription_of(catalog, run).await,
+        parser: "text",
+        parser_version: 1,
+        selection_hash: &work.selection.hash(),
+        fields: &ExtractFields::new(),
+        text,
+        // Told from others by its beginning.
+        text_hash: &format!("{:0<64}", text.bytes().take(16).map(|byte| format!("{byte:02x}")).collect::<String>()),
+    };
+    let extract = catalog.store_extract(&extract, at).await.unwrap();
+    loop {
+        let work = catalog.version_work(run, url, Some(extract)).await.unwrap().unwrap();
+        let kind = match (&work.head, &work.extract) {
+            (None, _) if work.is_new => "New",
+            (None, _) => "Baseline",
+            (Some(head), _) if head.is_gone => "Returned",
+            (Some(_), Some(extract)) if !extract.is_comparable => "Baseline",
+            (Some(head), Some(extract)) if extract.is_same || extract.artifact_id < head.artifact_id => "",
+            _ => "Changed",
+        };
+        let is_compared = matches!(kind, "Changed" | "Returned");
+        let new = NewVersion { kind, change: serde_json::json!({ "kind": kind }), is_compared };
+        let new = Some(&new).filter(|new| !new.kind.is_empty());
+        match catalog.finish_compared(run, url, &work, new, at).await.unwrap() {
+            ComparedDocument::Finished(made) => return made,
+            ComparedDocument::NotWaitedFor => return None,
+            ComparedDocument::Outdated => {}
+        }
+    }
+}
+
+async fn subscription_of(catalog: &Catalog, run: Uuid) -> i64 {
+    catalog.run_plan(run).await.unwrap().unwrap().subscription_id
 }
 
 /// A fetched body, told from others by a digit of its hash.

@@ -61,13 +61,13 @@ async fn planning_and_each_finished_document_are_progress() {
     let run = place.run(&subscription, minute(1)).await;
     lose_events(&place, minute(1)).await;
     let urls = [URL.to_owned(), OTHER_URL.to_owned()];
-    assert_eq!(place.catalog.begin_run(run, &urls, minute(5)).await.unwrap().len(), 2);
+    assert_eq!(place.catalog.begin_run(run, &urls, minute(5)).await.unwrap().pending.len(), 2);
     assert_eq!(mend(&place, minute(9)).await, StuckRuns::default());
     place.store(run, URL, 'a', minute(9)).await;
     assert_eq!(mend(&place, minute(13)).await, StuckRuns::default());
     assert_eq!(mend(&place, minute(14)).await, restarted(run));
     // Planned again, it still waits for the other document only.
-    assert_eq!(place.catalog.begin_run(run, &urls, minute(13)).await.unwrap(), [OTHER_URL]);
+    assert_eq!(place.catalog.begin_run(run, &urls, minute(13)).await.unwrap().pending, [OTHER_URL]);
     place.catalog.fail_document(run, OTHER_URL, "Test", "it failed", minute(14)).await.unwrap();
     assert_eq!(place.ended(run).await.reason.as_deref(), Some("Test"));
 }
