@@ -102,13 +102,13 @@ fn header_value(bytes: &[u8]) -> Result<HeaderValue, Unfit> {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SecretError {
     /// There is no such Secret.
-    #[error("there is no Secret {secret}; create it, or correct spec.fetch.headers of the source")]
+    #[error("there is no Secret {secret}; create it, or correct what names it")]
     NotFound {
         /// The Secret.
         secret: SecretName,
     },
     /// It has no such key.
-    #[error("the Secret {secret} has no key {key}; add it, or correct spec.fetch.headers of the source")]
+    #[error("the Secret {secret} has no key {key}; add it, or correct what names it")]
     KeyNotFound {
         /// The Secret.
         secret: SecretName,
@@ -116,9 +116,7 @@ pub enum SecretError {
         key: String,
     },
     /// The API server does not let this worker read it, or this worker knows no API server.
-    #[error(
-        "this worker may not read the Secret {secret}; an administrator can let the crawl role read Secrets"
-    )]
+    #[error("this worker may not read the Secret {secret}; an administrator can let its role read Secrets")]
     Forbidden {
         /// The Secret.
         secret: SecretName,

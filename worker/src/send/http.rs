@@ -11,11 +11,14 @@ use reqwest::Response;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::{Answer, SendError, Sender, excerpt::Hidden};
+use super::{
+    Answer, SendError, Sender,
+    excerpt::{Hidden, READ},
+};
 use crate::fetch::{FetchError, retry_after};
 
-/// As much of a body (bytes) as is read: what is kept of it is shorter, whatever its characters are.
-const READ: usize = 4 * 1024;
+/// As much of a body (bytes) as is read: by the last one it is seen that there is more than is looked at.
+const MOST: usize = READ + 1;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -65,10 +68,10 @@ impl Sender {
 }
 
 async fn read_beginning(response: &mut Response, body: &mut Vec<u8>) -> Result<(), reqwest::Error> {
-    while body.len() < READ
+    while body.len() < MOST
         && let Some(chunk) = response.chunk().await?
     {
-        body.extend_from_slice(&chunk[..chunk.len().min(READ - body.len())]);
+        body.extend_from_slice(&chunk[..chunk.len().min(MOST - body.len())]);
     }
     Ok(())
 }

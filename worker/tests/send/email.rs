@@ -62,7 +62,7 @@ fn decoded(quoted: &str) -> String {
             Some(rest) => bytes.extend_from_slice(rest.as_bytes()),
             None => {
                 bytes.push(u8::from_str_radix(&piece[..2], 16).unwrap());
-                bytes.extend_from_slice(piece[2..].as_bytes());
+                bytes.extend_from_slice(&piece.as_bytes()[2..]);
             }
         }
     }

@@ -29,7 +29,7 @@ async fn a_further_attempt_writes_the_same_object_again() {
         assert_eq!((attempt.outcome, attempt.status), (Outcome::Delivered, None));
         assert_eq!(attempt.reason, run_reasons::DELIVERED);
         assert_eq!(attempt.detail, format!("file://{}", path.display()));
-        assert_eq!(files(&blobs), [path.clone()]);
+        assert_eq!(files(&blobs), std::slice::from_ref(&path));
         assert_eq!(serde_json::from_slice::<Delivery>(&fs::read(&path).unwrap()).unwrap(), delivery());
         // What stood there in its place, of the same length, does not stay.
         let length = fs::metadata(&path).unwrap().len();
