@@ -101,6 +101,9 @@ pub enum LocalError {
     /// There is no HTTP client.
     #[error(transparent)]
     Fetcher(#[from] ClientError),
+    /// This program's own file is not known.
+    #[error("the system does not say where this program is, which is started again to read PDFs")]
+    OwnProgram(#[source] io::Error),
     /// The pipeline could not start, or ended by itself.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),

@@ -182,7 +182,7 @@ async fn an_attempt_is_kept_and_a_further_one_waits_until_the_target_has_it_or_i
     assert_eq!(place.number("select count(*) from delivery_attempts").await, 2);
 
     // One that says it is gone is known by its settings.
-    let made = next_version(&place, &subscription, 7).await;
+    let made = next_version(&place, &subscription, 8).await;
     let due = place.catalog.plan_deliveries(made, &[ALONE], minute(7)).await.unwrap();
     let gone = work(&place, deliveries(&due)[0]).await;
     assert_eq!(gone.gone_settings, None);

@@ -78,13 +78,13 @@ async fn an_active_run_is_the_last_one_when_it_is_the_latest() {
 async fn version(place: &Place, run: uuid::Uuid) {
     sqlx::query(
         "with extract as (
-             insert into extracts (artifact_id, subscription_id, parser, parser_version, selectors_hash, fields, text,
+             insert into extracts (artifact_id, subscription_id, parser, parser_version, selection_hash, fields, text,
                  text_hash, created_at)
-             select a.id, d.subscription_id, 'html', '1', '', '{}', '', a.fetch_hash, now()
+             select a.id, d.subscription_id, 'html', 1, '', '{}', '', a.fetch_hash, now()
             from documents d join artifacts a on a.id = d.artifact_id where d.run_id = $1
              returning id, subscription_id, text_hash)
-         insert into versions (subscription_id, url, number, extract_id, text_hash, change, created_at)
-         select subscription_id, '', 1, id, text_hash, '{}', now() from extract",
+         insert into versions (subscription_id, url, number, extract_id, text_hash, change, created_at, kind, run_id)
+         select subscription_id, '', 1, id, text_hash, '{}', now(), 'Baseline', $1 from extract",
     )
     .bind(run)
     .execute(&place.sql)

@@ -41,7 +41,7 @@ fn kind(made: &Option<MadeVersion>) -> (i32, &str) {
 }
 
 async fn reason(place: &Place) -> String {
-    place.text_of("select reason from runs where $1 = 0 order by created_at desc, scheduled_for desc limit 1", 0).await
+    place.text_of("select reason from runs where $1 = 0 and trigger = 'Schedule' order by created_at desc, scheduled_for desc limit 1", 0).await
 }
 
 #[tokio::test]

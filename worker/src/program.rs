@@ -4,8 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 
 use crate::{
     Pipeline, PipelineOptions, Tools, WorkerMetrics,
-    fetch::{AllowedAddresses, Fetcher, install_crypto_provider},
-    secrets::{ClusterSecrets, SecretCache},
+    fetch::{AllowedAddresses, Fetcher, GuardedClient, install_crypto_provider},
+    pdf_reader,
+    secrets::{ClusterSecrets, SecretCache, SecretReader},
+    send::{Mailer, Sender},
 };
 use clap::Parser;
 use events::{Bus, Role, SystemClock, error_chain, kafka::KafkaBus};
@@ -49,6 +51,19 @@ struct Arguments {
     spool_dir: Option<PathBuf>,
     #[command(flatten)]
     blobs: BlobArguments,
+    #[command(flatten)]
+    email: EmailArguments,
+}
+
+#[derive(clap::Args)]
+struct EmailArguments {
+    /// The mail server that deliveries by e-mail go through, with its account:
+    /// smtps://USER:PASSWORD@HOST, or smtp://HOST?tls=required
+    #[arg(long, env = "TIPSTAFF_SMTP_URL", requires = "email_from", hide_env_values = true)]
+    smtp_url: Option<String>,
+    /// The sender of deliveries by e-mail: `Tipstaff <tipstaff@example.org>`
+    #[arg(long, env = "TIPSTAFF_EMAIL_FROM", requires = "smtp_url")]
+    email_from: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -121,18 +136,29 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     catalog.check_schema().await?;
     let mut registry = Registry::default();
     let clock = Arc::new(SystemClock);
-    let tools = Tools {
-        catalog: catalog.clone(),
-        blobs: blobs::connect(&arguments.blobs.location()).await?,
-        fetcher: Fetcher::new(AllowedAddresses::with_networks(arguments.allow_cidrs))?,
-        spool: Spool::open(arguments.spool_dir.unwrap_or_else(std::env::temp_dir)).await?,
-        secrets: Arc::new(SecretCache::new(ClusterSecrets::default(), clock.clone())),
-        clock,
-        metrics: WorkerMetrics::register(&mut registry),
-    };
+    let allowed = AllowedAddresses::with_networks(arguments.allow_cidrs);
+    let blobs = blobs::connect(&arguments.blobs.location()).await?;
+    let secrets: Arc<dyn SecretReader> =
+        Arc::new(SecretCache::new(ClusterSecrets::default(), clock.clone()));
     // Shorter than the group's session, so that a slow handler costs its partition and not the membership.
     let revoke = drain.min(Duration::from_secs(8));
     let bus: Arc<dyn Bus> = Arc::new(KafkaBus::new(arguments.kafka.options(revoke))?);
+    let mailer = match (arguments.email.smtp_url, arguments.email.email_from) {
+        (Some(url), Some(from)) => Some(Mailer::new(&url, &from)?),
+        _ => None,
+    };
+    let client = GuardedClient::new(allowed.clone())?;
+    let tools = Tools {
+        catalog: catalog.clone(),
+        blobs: blobs.clone(),
+        fetcher: Fetcher::new(allowed)?,
+        spool: Spool::open(arguments.spool_dir.unwrap_or_else(std::env::temp_dir)).await?,
+        pdf_reader: pdf_reader::program()?,
+        sender: Sender::new(client, secrets.clone(), mailer, bus.clone(), blobs),
+        secrets,
+        clock,
+        metrics: WorkerMetrics::register(&mut registry),
+    };
     let options = PipelineOptions {
         roles: arguments.roles.into_iter().flatten().collect(),
         concurrency: arguments.concurrency,

@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
+use content::pdf::Program;
 use events::{BoxError, Clock, HandlerError, run_reasons};
 use store::{
     blobs::{Blobs, Spool},
     catalog::{Catalog, CatalogError},
 };
 
-use crate::{WorkerMetrics, fetch::Fetcher, secrets::SecretReader};
+use crate::{WorkerMetrics, fetch::Fetcher, secrets::SecretReader, send::Sender};
 
 /// What handlers work with. Clones share it.
 #[derive(Clone)]
@@ -19,6 +20,10 @@ pub struct Tools {
     pub fetcher: Fetcher,
     /// Where bodies go while they arrive.
     pub spool: Spool,
+    /// The process that reads PDFs.
+    pub pdf_reader: Program,
+    /// Sends deliveries.
+    pub sender: Sender,
     /// Where headers' values are that nobody else may know.
     pub secrets: Arc<dyn SecretReader>,
     /// The time.

@@ -15,8 +15,10 @@ use store::catalog::{Catalog, StuckPolicy};
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use worker::fetch::{AllowedAddresses, Fetcher};
-use worker::{Pipeline, PipelineError, PipelineOptions, Setback, Tools, WorkerMetrics};
+use worker::fetch::{AllowedAddresses, Fetcher, GuardedClient};
+use worker::secrets::SecretReader;
+use worker::send::Sender;
+use worker::{Pipeline, PipelineError, PipelineOptions, Setback, Tools, WorkerMetrics, pdf_reader};
 
 use super::secrets::ManifestSecrets;
 use super::{DRAIN, LocalError, LocalOptions};
@@ -59,18 +61,25 @@ impl Parts {
         let lead = catalog.lead(catalog.epoch().await? + 1, "tipstaff local", now).await?;
         // The bus of the last process is gone with all that was on it.
         let resumed_runs = catalog.restart_active_runs(now).await?;
+        lead.mend_late_deliveries(SignedDuration::ZERO, now).await?;
         // Nobody asks this process for its figures.
         let mut registry = Registry::default();
+        let blobs = blobs::connect(&BlobLocation::Directory(blob_dir(options))).await?;
+        let allowed = AllowedAddresses::with_networks(options.allowed_networks.clone());
+        let secrets: Arc<dyn SecretReader> = Arc::new(secrets);
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::default());
+        let client = GuardedClient::new(allowed.clone())?;
         let tools = Tools {
             catalog: catalog.clone(),
-            blobs: blobs::connect(&BlobLocation::Directory(blob_dir(options))).await?,
-            fetcher: Fetcher::new(AllowedAddresses::with_networks(options.allowed_networks.clone()))?,
+            blobs: blobs.clone(),
+            fetcher: Fetcher::new(allowed)?,
             spool: Spool::open(options.data_dir.join("spool")).await?,
-            secrets: Arc::new(secrets),
+            pdf_reader: pdf_reader::program().map_err(LocalError::OwnProgram)?,
+            sender: Sender::new(client, secrets.clone(), None, bus.clone(), blobs),
+            secrets,
             clock: clock.clone(),
             metrics: WorkerMetrics::register(&mut registry),
         };
-        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::default());
         let pipeline_options =
             PipelineOptions { roles: Role::ALL.to_vec(), concurrency: CONCURRENCY, drain: DRAIN };
         let pipeline = Pipeline::new(&pipeline_options, &tools, &bus)?;

@@ -120,16 +120,13 @@ impl Catalog {
         now: Timestamp,
     ) -> Result<i64, CatalogError> {
         sqlx::query_scalar(
-            "with inserted as (
-                 insert into extracts (artifact_id, subscription_id, parser, parser_version, selection_hash, fields, text,
-                     text_hash, created_at)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-                 on conflict (artifact_id, subscription_id, selection_hash, parser_version) do nothing returning id)
-             select id from inserted
-             union all
-             select id from extracts
-             where artifact_id = $1 and subscription_id = $2 and selection_hash = $5 and parser_version = $4
-             limit 1",
+            // Touched where it is there already, so that the id comes back whoever was first.
+            "insert into extracts (artifact_id, subscription_id, parser, parser_version, selection_hash, fields, text,
+                 text_hash, created_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             on conflict (artifact_id, subscription_id, selection_hash, parser_version)
+                 do update set text_hash = extracts.text_hash
+             returning id",
         )
         .bind(extract.artifact_id)
         .bind(extract.subscription_id)

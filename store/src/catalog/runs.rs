@@ -103,7 +103,8 @@ pub struct WaitingDocument {
 }
 
 impl BegunRun {
-    fn is_empty(&self) -> bool {
+    /// Whether it waits for nothing.
+    pub fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.fetched.is_empty()
     }
 }
