@@ -12,6 +12,7 @@ mod html;
 mod json;
 mod kind;
 mod normalise;
+mod operator_names;
 pub mod pdf;
 mod render;
 mod selection;

@@ -9,6 +9,8 @@ use scraper::Selector;
 use thiserror::Error;
 use uppsala::{Document, XPathEvaluator};
 
+use crate::operator_names;
+
 /// The selector whose value is what is versioned.
 pub const BODY: &str = "body";
 
@@ -104,13 +106,14 @@ fn compiled(query: &Query, xpath: &XPathEvaluator) -> Result<Expression, String>
     match query {
         Query::Css(text) => css(text).map(Expression::Css),
         Query::Xpath(text) => {
+            let text = operator_names::spelled_out(text);
             // On an empty document only the expression itself can be wrong.
             let mut empty = Document::new();
             empty.prepare_xpath();
             xpath
-                .evaluate(&empty, empty.root(), text)
+                .evaluate(&empty, empty.root(), &text)
                 .map_err(|error| format!("is not an XPath 1.0 expression that is supported: {error}"))?;
-            Ok(Expression::Xpath(text.clone()))
+            Ok(Expression::Xpath(text))
         }
         Query::JsonPath(text) => parse_json_path(text)
             .map(Expression::JsonPath)
@@ -152,6 +155,7 @@ mod tests {
             (Query::Css("main > h1".into()), None),
             (Query::Css("a[".into()), at_fault.clone()),
             (Query::Xpath("//h1[@class='x']/text()".into()), None),
+            (Query::Xpath("//div[@class='x']/p[1]".into()), None),
             (Query::Xpath("//h1[".into()), at_fault.clone()),
             (Query::Xpath("".into()), at_fault.clone()),
             (Query::JsonPath("$.items[*].title".into()), None),

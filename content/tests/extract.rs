@@ -44,6 +44,25 @@ const PAGE: &str = "<!DOCTYPE html><html><head><title>Opinions</title></head><bo
     Doe</a></ul></main><footer>Printed at 12:01</footer></body></html>";
 
 #[test]
+fn elements_with_the_names_of_operators_are_found() {
+    let page = "<!DOCTYPE html><body><div class=a><p>One<p>Two</div><div><div class=b><p>Three</div></div>";
+    for (expression, expected) in [
+        ("//div[@class='a']/p[1]", "One"),
+        ("//div[2]/div/p", "Three"),
+        ("//p/ancestor::div[last()]/@class", "a"),
+        ("count(//div) div 2", "1.5"),
+        ("//body/div[div and not(p)]/div/@class", "b"),
+    ] {
+        let selector = SelectorSpec { all: false, ..xpath(expression) };
+        assert_eq!(
+            extracted(page, &selection(&[("body", selector)], &[], &[])).text,
+            expected,
+            "{expression}"
+        );
+    }
+}
+
+#[test]
 fn selectors_name_what_is_found_in_a_page() {
     let links = SelectorSpec { attr: Some("href".to_owned()), all: true, ..css("main a") };
     let selectors = [
