@@ -253,7 +253,7 @@ fn pages_that_stand_in_for_a_document_are_known() {
 
 #[test]
 fn real_pages_have_text_and_are_not_taken_for_blocked() {
-    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../worker/tests/corpus/courts/pages");
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus/courts/pages");
     let selection =
         selection(&[("links", SelectorSpec { all: true, ..css("a") }), ("rows", xpath("//tr"))], &[], &[]);
     let mut count = 0;
