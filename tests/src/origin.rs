@@ -9,7 +9,6 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -56,7 +55,7 @@ pub struct Request {
 }
 
 impl Origin {
-    /// Serves `page` at any path but `/robots.txt`, which is not there, on loopback.
+    /// Serves `page`, to whatever request, at any path but `/robots.txt`, which is not there, on loopback.
     pub async fn start(page: &str) -> Self {
         Self::start_on(Ipv4Addr::LOCALHOST, page).await
     }
@@ -74,7 +73,7 @@ impl Origin {
         let shared = Arc::new(Shared { site: Mutex::new(site), held: watch::Sender::new(false) });
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(get(serve)).with_state(shared.clone());
+        let router = Router::new().fallback(serve).with_state(shared.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, shared, serving: serving.abort_handle() }
     }
