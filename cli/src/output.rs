@@ -16,8 +16,8 @@ use serde::Serialize;
 pub(crate) use text::short_hash;
 
 pub use notice::{
-    Document, Notice, ObjectName, ObjectVerdict, RunRow, RunStart, RunWait, Skips, Started, SubscriptionName,
-    Summary,
+    Delivery, Document, Notice, ObjectName, ObjectVerdict, RunRow, RunStart, RunWait, Skips, Started,
+    SubscriptionName, Summary, Version,
 };
 
 /// How events are told.

@@ -1,5 +1,5 @@
 //! A small website that is built in, so that Tipstaff can be tried without the internet: the recent opinions of a
-//! fictitious court, as a page, as an Atom feed, and one page an opinion.
+//! fictitious court, as a page, as an Atom feed, and one page an opinion; and an inbox for what is delivered.
 //!
 //! What it publishes depends on nothing but the number of its edition, which counts intervals of the clock. Editions
 //! therefore follow each other deterministically, and go on where they were when the site is started again.
@@ -7,18 +7,20 @@
 mod court;
 mod pages;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,9 @@ use court::{Edition, Opinion};
 
 /// How long requests under way may take when the site is stopped.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How many deliveries the inbox keeps.
+const MOST_DELIVERIES: usize = 50;
 
 /// Why the sample site cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +128,8 @@ async fn listen(preferred_port: Option<u16>) -> io::Result<TcpListener> {
 struct Site {
     interval: Duration,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// What was delivered here, newest last.
+    inbox: Arc<Mutex<VecDeque<Value>>>,
 }
 
 impl Site {
@@ -138,8 +145,9 @@ fn routes(interval: Duration, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -
         .route("/opinions/{number}", get(opinion))
         .route("/feed.xml", get(feed))
         .route("/robots.txt", get(robots))
+        .route("/inbox", get(inbox).post(deliver))
         .fallback(|| async { not_found() })
-        .with_state(Site { interval, clock })
+        .with_state(Site { interval, clock, inbox: Arc::default() })
 }
 
 async fn opinions(State(site): State<Site>, request: HeaderMap) -> Response {
@@ -189,6 +197,22 @@ async fn opinion(State(site): State<Site>, Path(number): Path<String>, request: 
 async fn robots() -> Response {
     let rules = "User-agent: *\nDisallow: /chambers/\n";
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], rules).into_response()
+}
+
+/// Takes a delivery, as a receiver of yours would.
+async fn deliver(State(site): State<Site>, Json(delivery): Json<Value>) -> (StatusCode, &'static str) {
+    // Whoever panicked with it left whole deliveries.
+    let mut inbox = site.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+    if inbox.len() == MOST_DELIVERIES {
+        inbox.pop_front();
+    }
+    inbox.push_back(delivery);
+    (StatusCode::OK, "thank you")
+}
+
+async fn inbox(State(site): State<Site>) -> Json<Vec<Value>> {
+    let inbox = site.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+    Json(inbox.iter().cloned().collect())
 }
 
 fn not_found() -> Response {

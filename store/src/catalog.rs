@@ -63,7 +63,7 @@ pub use stuck::{LateDeliveries, StuckPolicy, StuckRuns};
 pub use subscriptions::{SubscriptionRecord, SubscriptionRow};
 pub use targets::{TargetFailing, TargetHealth, TargetNews};
 pub use versions::{
-    ComparedDocument, ComparedExtract, ExtractContent, Head, MadeVersion, NewVersion, VersionWork,
+    ComparedDocument, ComparedExtract, ExtractContent, Head, MadeVersion, NewVersion, RunVersion, VersionWork,
 };
 
 /// How long a transaction may wait for this program before the database gives it up, with all that it has locked: a process

@@ -8,6 +8,7 @@ mod deliver;
 pub mod fetch;
 pub mod links;
 mod metrics;
+mod news;
 mod parse;
 pub mod pdf_reader;
 mod pipeline;
@@ -22,7 +23,7 @@ mod tools;
 mod version;
 
 pub use metrics::WorkerMetrics;
+pub use news::{DeliveryTried, News, Newsroom, Setback};
 pub use pipeline::{Pipeline, PipelineError, PipelineOptions};
 pub use routes::{ROUTES, Route};
-pub use setbacks::Setback;
 pub use tools::Tools;

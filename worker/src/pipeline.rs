@@ -3,19 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use events::{Bus, ConsumerLoop, ConsumerLoopOptions, LoopError, Registry, RegistryError, Role};
-use tokio::{sync::broadcast, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
     ROUTES, Tools,
-    setbacks::{CatalogSetbacks, Setback},
+    setbacks::CatalogSetbacks,
 };
 
 /// How many events may wait in a loop behind others of their key.
 const WAITING: usize = 1_000;
-/// How many setbacks a slow listener may fall behind.
-const LISTENER_BUFFER: usize = 1_024;
 
 /// Which roles a process has and how much it does at a time.
 #[derive(Clone, Debug)]
@@ -48,7 +46,6 @@ pub enum PipelineError {
 /// The consumer loops of some roles.
 pub struct Pipeline {
     loops: Vec<ConsumerLoop>,
-    setbacks: broadcast::Sender<Setback>,
 }
 
 impl Pipeline {
@@ -57,11 +54,10 @@ impl Pipeline {
     /// # Errors
     /// When the routes contradict themselves, or the roles have no jobs.
     pub fn new(options: &PipelineOptions, tools: &Tools, bus: &Arc<dyn Bus>) -> Result<Self, PipelineError> {
-        let (listeners, _) = broadcast::channel(LISTENER_BUFFER);
         let setbacks = Arc::new(CatalogSetbacks {
             catalog: tools.catalog.clone(),
             clock: tools.clock.clone(),
-            listeners: listeners.clone(),
+            news: tools.news.clone(),
         });
         let mut loops = Vec::new();
         for role in Role::ALL.into_iter().filter(|role| options.roles.contains(role)) {
@@ -91,12 +87,7 @@ impl Pipeline {
             with_jobs.dedup();
             return Err(PipelineError::NoJobs(with_jobs.join(", ")));
         }
-        Ok(Self { loops, setbacks: listeners })
-    }
-
-    /// The setbacks that runs have from now on.
-    pub fn listen(&self) -> broadcast::Receiver<Setback> {
-        self.setbacks.subscribe()
+        Ok(Self { loops })
     }
 
     /// Handles events until `shutdown`. When one loop ends early, all do.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use crate::{
-    Pipeline, PipelineOptions, Tools, WorkerMetrics,
+    Newsroom, Pipeline, PipelineOptions, Tools, WorkerMetrics,
     fetch::{AllowedAddresses, Fetcher, GuardedClient, install_crypto_provider},
     pdf_reader,
     secrets::{ClusterSecrets, SecretCache, SecretReader},
@@ -157,6 +157,7 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
         sender: Sender::new(client, secrets.clone(), mailer, bus.clone(), blobs),
         secrets,
         clock,
+        news: Newsroom::default(),
         metrics: WorkerMetrics::register(&mut registry),
     };
     let options = PipelineOptions {

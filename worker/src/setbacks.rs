@@ -9,8 +9,9 @@ use events::{
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use store::catalog::Catalog;
-use tokio::sync::broadcast;
 use uuid::Uuid;
+
+use crate::news::{News, Newsroom, Setback};
 
 /// How often an event is put off before it is given up.
 const ATTEMPTS: u32 = 6;
@@ -18,27 +19,12 @@ const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(2);
 /// No server's Retry-After keeps a run longer than this.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
 
-/// A part of a run failed in a way that may pass, and is tried again.
-#[derive(Clone, Debug)]
-pub struct Setback {
-    /// The run.
-    pub run_id: Uuid,
-    /// The catalog's id of its subscription.
-    pub subscription_id: i64,
-    /// A CamelCase word for what happened.
-    pub reason: &'static str,
-    /// A sentence for a person.
-    pub message: String,
-    /// When it is tried again.
-    pub retry_at: Timestamp,
-}
-
 /// Keeps setbacks in the catalog.
 pub(crate) struct CatalogSetbacks {
     pub(crate) catalog: Catalog,
     pub(crate) clock: Arc<dyn Clock>,
     /// Whoever shows them.
-    pub(crate) listeners: broadcast::Sender<Setback>,
+    pub(crate) news: Newsroom,
 }
 
 /// What every payload of a run's events has; those of one document have its URL.
@@ -80,8 +66,7 @@ impl Setbacks for CatalogSetbacks {
         }
         if let Ok(OfRun { run_id, subscription_id, .. }) = serde_json::from_slice(&event.payload) {
             let message = message.to_owned();
-            // Without listeners there is nobody to tell.
-            let _ = self.listeners.send(Setback { run_id, subscription_id, reason, message, retry_at });
+            self.news.tell(News::Setback(Setback { run_id, subscription_id, reason, message, retry_at }));
         }
         Ok(PutOff::Later)
     }

@@ -7,7 +7,7 @@ use store::{
     catalog::{Catalog, CatalogError},
 };
 
-use crate::{WorkerMetrics, fetch::Fetcher, secrets::SecretReader, send::Sender};
+use crate::{Newsroom, WorkerMetrics, fetch::Fetcher, secrets::SecretReader, send::Sender};
 
 /// What handlers work with. Clones share it.
 #[derive(Clone)]
@@ -28,6 +28,8 @@ pub struct Tools {
     pub secrets: Arc<dyn SecretReader>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Whoever wants to be told at once.
+    pub news: Newsroom,
     /// Figures.
     pub metrics: WorkerMetrics,
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use worker::fetch::{AllowedAddresses, Fetcher, GuardedClient};
 use worker::secrets::SecretReader;
 use worker::send::Sender;
-use worker::{Pipeline, PipelineError, PipelineOptions, Setback, Tools, WorkerMetrics, pdf_reader};
+use worker::{News, Newsroom, Pipeline, PipelineError, PipelineOptions, Tools, WorkerMetrics, pdf_reader};
 
 use super::secrets::ManifestSecrets;
 use super::{DRAIN, LocalError, LocalOptions};
@@ -37,7 +37,7 @@ pub(super) struct Parts {
     engine: Engine,
     pipeline: JoinSet<Result<(), PipelineError>>,
     stop: CancellationToken,
-    setbacks: broadcast::Receiver<Setback>,
+    news: Newsroom,
     /// Runs that the last process left unfinished.
     pub(super) resumed_runs: usize,
 }
@@ -78,20 +78,21 @@ impl Parts {
             sender: Sender::new(client, secrets.clone(), None, bus.clone(), blobs),
             secrets,
             clock: clock.clone(),
+            news: Newsroom::default(),
             metrics: WorkerMetrics::register(&mut registry),
         };
         let pipeline_options =
             PipelineOptions { roles: Role::ALL.to_vec(), concurrency: CONCURRENCY, drain: DRAIN };
         let pipeline = Pipeline::new(&pipeline_options, &tools, &bus)?;
         let stop = CancellationToken::new();
-        let setbacks = pipeline.listen();
+        let news = tools.news.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(pipeline.run(stop.clone()));
         let metrics = OperatorMetrics::register(&mut registry);
         let engine_options =
             EngineOptions { lead, stuck: STUCK, bus, clock, metrics, check: Check::default() };
         let engine = Engine::start_without_beat(engine_options, &stop).await?;
-        Ok(Self { engine, pipeline: tasks, stop, setbacks, resumed_runs })
+        Ok(Self { engine, pipeline: tasks, stop, news, resumed_runs })
     }
 
     /// How others reach the engine.
@@ -99,9 +100,9 @@ impl Parts {
         self.engine.handle()
     }
 
-    /// The setbacks of all runs, for the one who tells of them.
-    pub(super) fn setbacks(&self) -> broadcast::Receiver<Setback> {
-        self.setbacks.resubscribe()
+    /// What happens in the pipeline from now on, for the one who tells of it.
+    pub(super) fn listen(&self) -> broadcast::Receiver<News> {
+        self.news.listen()
     }
 
     /// Lets due times fire.

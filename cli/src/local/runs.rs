@@ -1,11 +1,14 @@
 //! What happens to runs, made ready to be told.
 
+use std::collections::HashMap;
+
+use changes::{Change, unified};
 use operator::RunEvent;
-use store::catalog::{Artifact, Catalog, CatalogError, FiredRun, RunReport, Skip};
+use store::catalog::{Artifact, Catalog, CatalogError, FiredRun, RunReport, RunVersion, Skip};
 use url::Url;
 use worker::fetch::display_url;
 
-use crate::output::{Document, RunRow, RunStart, Skips, SubscriptionName};
+use crate::output::{Document, RunRow, RunStart, Skips, SubscriptionName, Version};
 
 /// Events of runs that came together, with skips in a row and for one reason as one.
 pub(super) enum Happening {
@@ -83,11 +86,24 @@ pub(super) fn start(run: &FiredRun, subscription: SubscriptionName) -> RunStart 
 
 /// A run that ended, with what it stored.
 pub(super) async fn row(catalog: &Catalog, report: &RunReport) -> Result<RunRow, CatalogError> {
+    let mut versions = catalog.run_versions(report.id).await?;
     let mut artifacts = Vec::new();
     for artifact in catalog.run_artifacts(report.id).await? {
         let before = catalog.artifact_before(report.id, &artifact.source_url).await?;
-        artifacts.push(document(artifact, before));
+        artifacts.push(document(artifact, before, &mut versions));
     }
+    // What is left is of documents that are gone: nothing was stored of them.
+    let mut gone: Vec<_> = versions.into_iter().collect();
+    gone.sort_by(|(one, _), (other, _)| one.cmp(other));
+    artifacts.extend(gone.into_iter().map(|(url, made)| Document {
+        version: Some(version(&url, made)),
+        url,
+        byte_size: 0,
+        fetch_hash: String::new(),
+        blob_uri: String::new(),
+        changed: true,
+        previous_hash: None,
+    }));
     Ok(RunRow {
         subscription: (&report.subscription).into(),
         run_id: Some(report.id),
@@ -99,16 +115,28 @@ pub(super) async fn row(catalog: &Catalog, report: &RunReport) -> Result<RunRow,
     })
 }
 
-fn document(artifact: Artifact, before: Option<Artifact>) -> Document {
+fn document(artifact: Artifact, before: Option<Artifact>, versions: &mut HashMap<String, RunVersion>) -> Document {
     let url = artifact.source_url.parse::<Url>();
+    let url = url.map_or_else(|_| artifact.source_url.clone(), |url| display_url(&url));
     Document {
-        url: url.map_or_else(|_| artifact.source_url.clone(), |url| display_url(&url)),
+        version: versions.remove(&artifact.source_url).map(|made| version(&url, made)),
+        url,
         byte_size: artifact.byte_size,
         fetch_hash: artifact.fetch_hash,
         blob_uri: artifact.blob_uri,
         changed: artifact.changed,
         previous_hash: before.map(|before| before.fetch_hash),
     }
+}
+
+fn version(url: &str, made: RunVersion) -> Version {
+    let RunVersion { number, kind, change } = made;
+    let label = |number: i32| format!("{url} (version {number})");
+    // What this release has written it can read.
+    let diff = serde_json::from_value::<Change>(change)
+        .map(|change| unified(&change, &label(number.saturating_sub(1)), &label(number)))
+        .unwrap_or_default();
+    Version { number, kind, diff }
 }
 
 #[cfg(test)]

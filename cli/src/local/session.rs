@@ -9,7 +9,7 @@ use store::catalog::{CatalogError, RequestedRun, RunReport, Trigger};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
-use worker::Setback;
+use worker::{DeliveryTried, News, Setback};
 
 use super::objects::{Applied, Objects};
 use super::parts::{Parts, blob_dir};
@@ -17,7 +17,7 @@ use super::runs::{self, Happening};
 use super::secrets::ManifestSecrets;
 use super::{Goal, LocalError, LocalOptions, Outcome};
 use crate::manifests::{ManifestWatcher, Manifests, ManifestsError, Problem};
-use crate::output::{Notice, Printer, RunRow, RunWait, Started, SubscriptionName, Summary};
+use crate::output::{Delivery, Notice, Printer, RunRow, RunWait, Started, SubscriptionName, Summary};
 
 /// How long to wait for a catalog that failed.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ pub(super) struct Session<'a> {
     objects: Objects,
     secrets: ManifestSecrets,
     runs: broadcast::Receiver<RunEvent>,
-    setbacks: broadcast::Receiver<Setback>,
+    news: broadcast::Receiver<News>,
     /// Of the last reading of the manifests.
     applied: Vec<Applied>,
 }
@@ -74,7 +74,7 @@ impl<'a> Session<'a> {
             objects,
             secrets,
             runs: engine.listen(),
-            setbacks: parts.setbacks(),
+            news: parts.listen(),
             applied: Vec::new(),
             engine,
         };
@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
                         return Ok(Outcome::Reached);
                     }
                 }
-                setback = self.setbacks.recv() => self.tell_setback(setback).await?,
+                news = self.news.recv() => self.tell(news).await?,
                 () = self.watcher.changed() => self.sync().await?,
                 () = until(deadline) => return Ok(Outcome::Missed),
             }
@@ -117,8 +117,8 @@ impl<'a> Session<'a> {
         while !once.waiting.is_empty() {
             let ended = tokio::select! {
                 event = self.runs.recv() => self.tell_runs(event).await?,
-                setback = self.setbacks.recv() => {
-                    self.tell_setback(setback).await?;
+                news = self.news.recv() => {
+                    self.tell(news).await?;
                     continue;
                 }
                 // An event may have been missed; the catalog knows.
@@ -223,11 +223,18 @@ impl<'a> Session<'a> {
         patiently(async || self.objects.name_of(subscription_id).await).await
     }
 
-    async fn tell_setback(&mut self, setback: Result<Setback, RecvError>) -> Result<(), LocalError> {
-        let notice = match setback {
-            Ok(Setback { run_id, subscription_id, reason, message, retry_at }) => {
+    async fn tell(&mut self, news: Result<News, RecvError>) -> Result<(), LocalError> {
+        let notice = match news {
+            Ok(News::Setback(Setback { run_id, subscription_id, reason, message, retry_at })) => {
                 let subscription = self.name_of(subscription_id).await;
                 Notice::RunWaiting(RunWait { subscription, run_id, reason, message, retry_at })
+            }
+            Ok(News::Delivery(tried)) => {
+                let subscription = self.name_of(tried.subscription_id).await;
+                let DeliveryTried { delivery_id, target, changes, is_delivered, reason, detail, retry_at, .. } = tried;
+                let delivery =
+                    Delivery { subscription, delivery_id, target, changes, reason, detail, retry_at };
+                if is_delivered { Notice::Delivered(delivery) } else { Notice::NotDelivered(delivery) }
             }
             Err(RecvError::Lagged(count)) => Notice::Missed { count },
             // The pipeline has ended, which others notice.

@@ -38,6 +38,10 @@ pub enum Notice {
     RunSkipped(Skips),
     /// A run ended.
     RunEnded(RunRow),
+    /// A target has a delivery.
+    Delivered(Delivery),
+    /// A target has not taken a delivery.
+    NotDelivered(Delivery),
     /// Some events came too fast to be told.
     Missed {
         /// How many.
@@ -155,6 +159,26 @@ pub struct RunWait {
     pub retry_at: Timestamp,
 }
 
+/// A delivery that was tried.
+#[derive(Clone, Debug, Serialize)]
+pub struct Delivery {
+    /// Its subscription.
+    #[serde(flatten)]
+    pub subscription: SubscriptionName,
+    /// The delivery, the same for all attempts.
+    pub delivery_id: Uuid,
+    /// The target's name.
+    pub target: String,
+    /// How many changes it carries.
+    pub changes: usize,
+    /// A CamelCase word for how it went.
+    pub reason: &'static str,
+    /// The beginning of the answer, or what went wrong.
+    pub detail: String,
+    /// When it is tried again; none: it is not.
+    pub retry_at: Option<Timestamp>,
+}
+
 /// Due times of a subscription that got no run, in a row and for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skips {
@@ -200,7 +224,7 @@ pub struct Document {
     pub url: String,
     /// Its length in bytes.
     pub byte_size: i64,
-    /// The SHA-256 of its bytes.
+    /// The SHA-256 of its bytes; empty of one that its list names no more, of which there are none.
     pub fetch_hash: String,
     /// Where its bytes are.
     pub blob_uri: String,
@@ -208,12 +232,25 @@ pub struct Document {
     pub changed: bool,
     /// The hash of what was stored of it before; none for the first.
     pub previous_hash: Option<String>,
+    /// The version that was made of it, where its text or fields differ.
+    pub version: Option<Version>,
+}
+
+/// A version of a document.
+#[derive(Clone, Debug, Serialize)]
+pub struct Version {
+    /// Its number, from 1, of its URL in its subscription.
+    pub number: i32,
+    /// What happened: `Baseline`, `New`, `Changed`, `Removed` or `Returned`.
+    pub kind: String,
+    /// A unified diff; empty where nothing was there to compare with.
+    pub diff: String,
 }
 
 impl Document {
-    /// Whether something else was stored before.
+    /// Whether it is news, and not just what was there when it was first looked at.
     pub fn is_a_change(&self) -> bool {
-        self.changed && self.previous_hash.is_some()
+        self.changed && self.version.as_ref().is_some_and(|version| version.kind != "Baseline")
     }
 }
 

@@ -6,10 +6,12 @@ use jiff::{Timestamp, Zoned};
 use store::blobs::BlobUri;
 
 use super::table;
-use super::{Document, Notice, ObjectName, ObjectVerdict, RunRow, RunStart, RunWait, Skips, Started};
+use super::{Delivery, Document, Notice, ObjectName, ObjectVerdict, RunRow, RunStart, RunWait, Skips, Started};
 
 /// Where what follows the time and the word begins.
 const INDENT: usize = 21;
+/// How many lines of a diff are shown.
+const DIFF_LINES: usize = 24;
 /// Reasons that say no more than the word before them.
 const PLAIN_REASONS: [&str; 2] =
     [crds::conditions::reasons::REGISTERED, crds::conditions::reasons::SCHEDULED];
@@ -36,6 +38,8 @@ pub(super) fn render(notice: &Notice, now: &Zoned) -> String {
             let lines: Vec<String> = ended(run).iter().map(|(word, rest)| line(word, rest)).collect();
             lines.join("\n")
         }
+        Notice::Delivered(delivery) => line("delivered", &delivered(delivery)),
+        Notice::NotDelivered(delivery) => line("not sent", &not_delivered(delivery, now)),
         Notice::Missed { count } => line("missed", &format!("{count} events came too fast to be told here")),
         Notice::Summary(summary) => table::render(summary),
         Notice::Stopping => {
@@ -111,8 +115,14 @@ fn ended(run: &RunRow) -> Vec<(&'static str, String)> {
         .iter()
         .filter(|document| document.changed)
         .map(|document| {
-            let word = if document.is_a_change() { "changed" } else { "new" };
-            (word, format!("{subscription}  {}", described(document)))
+            let kind = document.version.as_ref().map(|version| version.kind.as_str());
+            let word = match kind {
+                Some("Changed") => "changed",
+                Some("Removed") => "removed",
+                Some("Returned") => "returned",
+                _ => "new",
+            };
+            (word, format!("{subscription}  {}{}", described(document), diff(document)))
         })
         .collect();
     if run.phase == "Failed" {
@@ -130,6 +140,9 @@ fn ended(run: &RunRow) -> Vec<(&'static str, String)> {
 /// The second line has the place alone, so that it can be copied whole.
 fn described(document: &Document) -> String {
     let Document { url, byte_size, fetch_hash, blob_uri, previous_hash, .. } = document;
+    if fetch_hash.is_empty() {
+        return url.clone();
+    }
     let before = previous_hash.as_deref().map(|hash| format!(", was {}", short_hash(hash)));
     let place = match blob_uri.parse() {
         Ok(BlobUri::File(path)) => path.display().to_string(),
@@ -141,6 +154,41 @@ fn described(document: &Document) -> String {
         before.unwrap_or_default(),
         "",
     )
+}
+
+/// What differs, as far as it is looked at with one glance.
+fn diff(document: &Document) -> String {
+    let Some(version) = document.version.as_ref().filter(|version| version.kind == "Changed") else {
+        return String::new();
+    };
+    // The names of both sides say what the line above says.
+    let lines: Vec<&str> = version.diff.lines().skip_while(|line| !line.starts_with("@@")).collect();
+    let mut shown = String::new();
+    for line in lines.iter().take(DIFF_LINES) {
+        shown.push_str(&format!("\n{:INDENT$}{line}", ""));
+    }
+    match lines.len().saturating_sub(DIFF_LINES) {
+        0 => shown,
+        more => format!("{shown}\n{:INDENT$}… {more} more lines: `tipstaff diff` shows them", ""),
+    }
+}
+
+fn delivered(delivery: &Delivery) -> String {
+    let Delivery { subscription, target, changes, detail, .. } = delivery;
+    format!("{subscription}  {} to {target}: {detail}", changes_of(*changes))
+}
+
+fn not_delivered(delivery: &Delivery, now: &Zoned) -> String {
+    let Delivery { subscription, target, changes, reason, detail, retry_at, .. } = delivery;
+    let next = match retry_at {
+        Some(at) => format!("next attempt at {}", time_of(*at, now)),
+        None => "it is given up".to_owned(),
+    };
+    format!("{subscription}  {} to {target}: {reason}: {detail}; {next}", changes_of(*changes))
+}
+
+fn changes_of(count: usize) -> String {
+    if count == 1 { "1 change".to_owned() } else { format!("{count} changes") }
 }
 
 /// The reason of a run with its sentence.

@@ -1,5 +1,7 @@
 //! Versions: how documents of subscriptions were, one after the other, and what differs.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
@@ -80,6 +82,17 @@ pub struct MadeVersion {
     pub kind: String,
 }
 
+/// A version that a run made.
+#[derive(Clone, Debug)]
+pub struct RunVersion {
+    /// Its number, from 1, of its URL in its subscription.
+    pub number: i32,
+    /// What happened.
+    pub kind: String,
+    /// What differs, as JSON.
+    pub change: serde_json::Value,
+}
+
 /// What became of a document that was compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ComparedDocument {
@@ -127,6 +140,24 @@ impl Catalog {
         .await
         .map_err(failed("look up a document to compare"))?;
         row.as_ref().map(version_work).transpose().map_err(failed("read a document to compare"))
+    }
+
+    /// The versions that a run made, by URL.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn run_versions(&self, run_id: Uuid) -> Result<HashMap<String, RunVersion>, CatalogError> {
+        let rows = sqlx::query("select url, number, kind, change from versions where run_id = $1")
+            .bind(run_id)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("list a run's versions"))?;
+        let version = |row: &PgRow| {
+            let change = row.try_get::<Json<_>, _>("change")?.0;
+            let version = RunVersion { number: row.try_get("number")?, kind: row.try_get("kind")?, change };
+            Ok((row.try_get("url")?, version))
+        };
+        rows.iter().map(version).collect::<Result<_, _>>().map_err(failed("read a version"))
     }
 
     /// Text and fields of extracts, in the order of their ids here.

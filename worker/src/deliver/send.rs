@@ -8,7 +8,7 @@ use store::catalog::{DeliveryAttempt, DeliveryOutcome, DeliveryWork, TargetSetti
 
 use super::payload::payload;
 use crate::{
-    Tools,
+    DeliveryTried, News, Tools,
     tools::{catalog_failed, permanent},
 };
 
@@ -65,6 +65,7 @@ impl Send {
     async fn send(&self, work: &DeliveryWork, target: &TargetSettings) -> Result<(), HandlerError> {
         let catalog = &self.tools.catalog;
         let versions = catalog.close_delivery(work.id).await.map_err(catalog_failed)?;
+        let changes = versions.len();
         let delivery =
             payload(work, versions).map_err(|error| permanent(run_reasons::CATALOG_UNAVAILABLE, error))?;
         let started_at = self.tools.clock.now();
@@ -88,7 +89,18 @@ impl Send {
             }
         };
         tracing::debug!(delivery = %work.id, target = work.target, reason = sent.reason, "a delivery was tried");
-        catalog.record_attempt(work, &attempt, outcome, now).await.map_err(catalog_failed)
+        catalog.record_attempt(work, &attempt, outcome, now).await.map_err(catalog_failed)?;
+        self.tools.news.tell(News::Delivery(DeliveryTried {
+            delivery_id: work.id,
+            subscription_id: work.subscription_id,
+            target: work.target.clone(),
+            changes,
+            is_delivered: outcome == DeliveryOutcome::Delivered,
+            reason: sent.reason,
+            detail: sent.detail,
+            retry_at: if let DeliveryOutcome::Retry(at) = outcome { Some(at) } else { None },
+        }));
+        Ok(())
     }
 }
 

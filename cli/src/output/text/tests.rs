@@ -2,7 +2,7 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::output::{SubscriptionName, Summary};
+use crate::output::{SubscriptionName, Summary, Version};
 
 const HASH: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OTHER_HASH: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
@@ -23,6 +23,11 @@ fn document(changed: bool, previous: Option<&str>) -> Document {
         blob_uri: "file:///data/blobs/raw/1/with%20space.bin".into(),
         changed,
         previous_hash: previous.map(Into::into),
+        version: changed.then(|| Version {
+            number: 1 + i32::from(previous.is_some()),
+            kind: if previous.is_some() { "Changed" } else { "Baseline" }.into(),
+            diff: "--- before\n+++ after\n@@ -1 +1 @@\n-one\n+two\n".into(),
+        }),
     }
 }
 
@@ -35,6 +40,18 @@ fn run(phase: &'static str, reason: &str, message: Option<&str>, artifacts: Vec<
         message: message.map(Into::into),
         trace_id: None,
         artifacts,
+    }
+}
+
+fn delivery(retry_at: Option<Timestamp>) -> Delivery {
+    Delivery {
+        subscription: name("default"),
+        delivery_id: Uuid::from_u128(2),
+        target: "clerks".into(),
+        changes: 2,
+        reason: "HttpStatus",
+        detail: "busy".into(),
+        retry_at,
     }
 }
 
@@ -106,7 +123,22 @@ fn each_event_is_told() {
         (
             Notice::RunEnded(run("Succeeded", "Changed", None, vec![document(true, Some(OTHER_HASH))])),
             "00:00:00  changed    court  https://court.example/opinions  4711 bytes, sha256 001122334455, was ffeeddccbbaa\n\
-             \u{20}                    /data/blobs/raw/1/with space.bin",
+             \u{20}                    /data/blobs/raw/1/with space.bin\n\
+             \u{20}                    @@ -1 +1 @@\n\
+             \u{20}                    -one\n\
+             \u{20}                    +two",
+        ),
+        (
+            Notice::Delivered(delivery(None)),
+            "00:00:00  delivered  court  2 changes to clerks: busy",
+        ),
+        (
+            Notice::NotDelivered(delivery(Some(at("2026-03-01T23:05:00Z")))),
+            "00:00:00  not sent   court  2 changes to clerks: HttpStatus: busy; next attempt at 00:05:00",
+        ),
+        (
+            Notice::NotDelivered(delivery(None)),
+            "00:00:00  not sent   court  2 changes to clerks: HttpStatus: busy; it is given up",
         ),
         (
             Notice::RunEnded(run("Succeeded", "Unchanged", None, vec![document(false, Some(HASH))])),
