@@ -290,7 +290,9 @@ async fn a_role_wakes_with_the_first_event_grows_with_its_lag_and_sleeps_when_al
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_wakes_the_roles_that_it_passes_through() {
     let origin = Origin::start(corpus::CA11).await;
-    let scaled = Scaled::new("wakes", BOTH_ROLES).await;
+    let roles = ["schedule", "crawl", "parse", "version"];
+    let asleep = roles.map(|role| format!("{role}: {{ min: 0, max: 2, targetLag: 10 }}")).join(", ");
+    let scaled = Scaled::new("wakes", &format!("{{ {asleep} }}")).await;
     let tipstaff = &scaled.tipstaff;
     let _operator = scaled.operator();
     tipstaff
@@ -305,13 +307,14 @@ async fn a_run_wakes_the_roles_that_it_passes_through() {
     tipstaff.condition("tsub/opinions", "Ready", "True", Some("Scheduled")).await;
     scaled.reaches("schedule", 0, "LagKnown: 0").await;
     tipstaff.request("opinions", "now").await;
-    scaled.reaches("schedule", 1, "LagKnown: 1").await;
-    let _schedule = scaled.worker("schedule");
-    scaled.reaches("crawl", 1, "LagKnown: 1").await;
-    let _crawl = scaled.worker("crawl");
+    let mut workers = Vec::new();
+    for role in roles {
+        scaled.reaches(role, 1, "LagKnown: 1").await;
+        workers.push(scaled.worker(role));
+    }
     let runs = tipstaff.ended_runs("opinions", 1).await;
     assert_eq!(runs[0].phase, "Succeeded");
-    for role in ["schedule", "crawl"] {
+    for role in roles {
         scaled.reaches(role, 0, "LagKnown: 0").await;
     }
     scaled.tipstaff.remove().await;

@@ -178,7 +178,7 @@ fn what_is_wrong_is_told_as_a_usage_error() {
         (&["diff", "a/b", "--html", "--unified"], "cannot be used with"),
         (&["dlq", "list", "crawl", "--kafka-brokers", "localhost:1"], "it is one of subs.schedule"),
         (&["dlq", "show", "crawl.request", "17", "--kafka-brokers", "localhost:1"], "PARTITION/OFFSET"),
-        (&["dlq", "redrive", "crawl.request", "--kafka-brokers", "localhost:1"], "--all"),
+        (&["dlq", "redrive", "crawl.request", "--kafka-brokers", "localhost:1"], "PARTITION/OFFSET"),
         (&["dlq", "list"], "--kafka-brokers"),
         (&["try"], "--filename"),
     ] {

@@ -35,7 +35,6 @@ async fn summaries_show_each_subscriptions_own_runs() {
     place.fire(&[skipped("Suspended", minute(8)), skipped("Overlap", minute(9))], minute(9)).await.unwrap();
     let others_run = place.begun_run(&other, minute(9), &[URL]).await;
     place.store(others_run, URL, 'b', minute(9)).await;
-    version(&place, changed).await;
 
     let mut summaries = place.catalog.summaries(&[other.id, idle.id, busy.id]).await.unwrap();
     summaries.sort_by_key(|summary| summary.subscription_id);
@@ -72,22 +71,4 @@ async fn an_active_run_is_the_last_one_when_it_is_the_latest() {
     assert_eq!((last_run.finished_at, last_run.changed), (None, None));
     assert_eq!(last_run.trace_id, run.simple().to_string());
     assert_eq!(summaries[0].last_schedule_time, Some(minute(1)));
-}
-
-/// A version of the run's document, as a later role will write it.
-async fn version(place: &Place, run: uuid::Uuid) {
-    sqlx::query(
-        "with extract as (
-             insert into extracts (artifact_id, subscription_id, parser, parser_version, selection_hash, fields, text,
-                 text_hash, created_at)
-             select a.id, d.subscription_id, 'html', 1, '', '{}', '', a.fetch_hash, now()
-            from documents d join artifacts a on a.id = d.artifact_id where d.run_id = $1
-             returning id, subscription_id, text_hash)
-         insert into versions (subscription_id, url, number, extract_id, text_hash, change, created_at, kind, run_id)
-         select subscription_id, '', 1, id, text_hash, '{}', now(), 'Baseline', $1 from extract",
-    )
-    .bind(run)
-    .execute(&place.sql)
-    .await
-    .unwrap();
 }

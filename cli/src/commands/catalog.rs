@@ -49,7 +49,7 @@ pub enum InspectError {
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// There is no such subscription.
-    #[error("the catalog has no subscription {name}{}", among(others))]
+    #[error("the catalog has no subscription {name:#}{}", among(others))]
     NoSubscription {
         /// What was asked for.
         name: SubscriptionName,

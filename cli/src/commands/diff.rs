@@ -53,11 +53,11 @@ pub struct DiffArguments {
 /// There are no two versions to compare.
 #[derive(Debug, thiserror::Error)]
 enum DiffError {
-    #[error("{subscription} has no versions yet: `tipstaff runs {subscription}` shows how its runs ended")]
+    #[error("{subscription:#} has no versions yet: `tipstaff runs {subscription:#}` shows how its runs ended")]
     NoVersions { subscription: SubscriptionName },
-    #[error("{subscription} has several documents: name one with --url: {}", urls.join(" "))]
+    #[error("{subscription:#} has several documents: name one with --url: {}", urls.join(" "))]
     SeveralDocuments { subscription: SubscriptionName, urls: Vec<String> },
-    #[error("{subscription} has no versions of {url}; it has some of {}", urls.join(" "))]
+    #[error("{subscription:#} has no versions of {url}; it has some of {}", urls.join(" "))]
     NoDocument { subscription: SubscriptionName, url: String, urls: Vec<String> },
     #[error("there is no version {number} of {url}; the last is {last}")]
     NoVersion { number: i32, url: String, last: i32 },

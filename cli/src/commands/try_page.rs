@@ -49,7 +49,7 @@ enum TryError {
     SeveralSubscriptions { names: Vec<String> },
     #[error("the manifests have no valid subscription {wanted}; they have {}", names.join(", "))]
     NoSuchSubscription { wanted: String, names: Vec<String> },
-    #[error("the source of {subscription} is not among the manifests, or not valid")]
+    #[error("the source of {subscription:#} is not among the manifests, or not valid")]
     NoSource { subscription: SubscriptionName },
     #[error("{object} is not valid: {}", violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid { object: String, violations: Vec<Violation> },
@@ -98,7 +98,7 @@ async fn try_on(page: Page, tried: &Tried) -> Result<Trial, events::BoxError> {
     } else {
         None
     };
-    let subscription = tried.name.to_string();
+    let subscription = format!("{:#}", tried.name);
     let source = format!("{}/{}", tried.name.namespace, tried.source_name);
     // Reading megabytes of markup takes a while.
     let trial = spawn_blocking(move || {
@@ -115,10 +115,10 @@ fn not_read(error: pdf::PdfError) -> TryError {
 /// The one subscription that there is, or the one that is named.
 fn chosen(manifests: &Manifests, wanted: Option<&str>) -> Result<Tried, TryError> {
     let named = |located: &Located<Subscription>| object_name(&located.object.metadata);
-    let names = || manifests.subscriptions.iter().map(|located| named(located).to_string()).collect();
+    let names = || manifests.subscriptions.iter().map(|located| format!("{:#}", named(located))).collect();
     let is_wanted = |located: &&Located<Subscription>| {
         let name = named(located);
-        wanted.is_none_or(|wanted| wanted == name.to_string() || wanted == name.subscription)
+        wanted.is_none_or(|wanted| wanted == format!("{name:#}") || wanted == name.subscription)
     };
     let found: Vec<_> = manifests.subscriptions.iter().filter(is_wanted).collect();
     let subscription = match (found.as_slice(), wanted) {
@@ -226,7 +226,7 @@ spec: {sourceRef: {name: court}, schedule: '@daily'}
         let manifests = manifests();
         for wanted in ["opinions", "default/opinions"] {
             let tried = chosen(&manifests, Some(wanted)).unwrap();
-            assert_eq!(tried.name.to_string(), "default/opinions");
+            assert_eq!(format!("{:#}", tried.name), "default/opinions");
             assert_eq!(tried.source.base_url.as_str(), "https://court.example/opinions");
         }
         let refused = |wanted| chosen(&manifests, wanted).err().unwrap().to_string();

@@ -112,8 +112,12 @@ pub struct SubscriptionName {
     pub subscription: String,
 }
 
+/// With `#`, the namespace is always there.
 impl fmt::Display for SubscriptionName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if formatter.alternate() {
+            return write!(formatter, "{}/{}", self.namespace, self.subscription);
+        }
         formatter.write_str(&short_name(&self.namespace, &self.subscription))
     }
 }
