@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::{
-    BoxError, Bus, BusError, Consumer, ConsumerMetrics, Event, HandlerError, Partition, PutOff, Received, Record,
-    Registry, Revocation, Setbacks, Signal, Topic, error_chain,
+    BoxError, Bus, BusError, Consumer, ConsumerMetrics, Event, HandlerError, Partition, PutOff, Received,
+    Record, Registry, Revocation, Setbacks, Signal, Topic, error_chain,
     in_flight::{Lanes, Watermarks},
     metrics::{JobLabels, Outcome, OutcomeLabels, UNKNOWN_JOB},
     run_reasons,
@@ -353,7 +353,8 @@ impl Job {
             .map_or_else(|_| format!("{}.dlq", record.topic), Topic::dead_letter_name);
         letter.headers.push(("dead_letter_reason".to_owned(), message.into_bytes()));
         let letters = [letter];
-        let published = self.until_done("a dead letter was not published", || self.bus.publish(&letters)).await;
+        let published =
+            self.until_done("a dead letter was not published", || self.bus.publish(&letters)).await;
         self.count(record, job_type, Outcome::DeadLetter, published)
     }
 

@@ -25,7 +25,9 @@ use tracing::warn;
 
 use crate::{Bus, BusError, Consumer, Record, Topic};
 
-pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetterPartition, DeadLetters, LetterRange, REDRIVE_GROUP};
+pub use dead_letters::{
+    DeadLetter, DeadLetterError, DeadLetterPartition, DeadLetters, LetterRange, REDRIVE_GROUP,
+};
 pub use lag::{LagReader, TopicLag};
 
 /// How long a broker may take to acknowledge a record, or to answer a question.

@@ -51,7 +51,9 @@ pub use lists::{Findings, FoundCount, FoundDocument, GoneDocument, KnownDocument
 pub use object_key::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};
 pub use robots::{RobotsOutcome, RobotsRecord};
-pub use runs::{BegunRun, RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger, WaitingDocument};
+pub use runs::{
+    BegunRun, RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger, WaitingDocument,
+};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
 pub use settings::{
     CatchUp, Concurrency, DigestSettings, FollowSettings, HeaderSetting, HeaderSource, ScheduledSubscription,

@@ -178,10 +178,7 @@ async fn an_artifact_that_cannot_be_stored_leaves_its_document_waiting() {
     let subscription = place.subscription("opinions").await;
     let run = place.begun_run(&subscription, minute(1), &[URL]).await;
     let no_hash = NewArtifact { fetch_hash: "XYZ".to_owned(), ..fetched('a') };
-    let stored = place
-        .catalog
-        .store_document(run, URL, &document(Evidence::New(&no_hash)), minute(2))
-        .await;
+    let stored = place.catalog.store_document(run, URL, &document(Evidence::New(&no_hash)), minute(2)).await;
     stored.unwrap_err();
     assert!(place.catalog.crawl_work(run, URL).await.unwrap().unwrap().is_pending);
     store(&place.catalog, run, URL, 'a').await;

@@ -28,16 +28,29 @@ async fn a_backfill_goes_over_what_was_last_stored_of_each_document_and_ends_wit
     // Begun again, after an event was lost, it waits for what it waited for.
     assert_eq!(place.catalog.begin_backfill(run.run_id, minute(5)).await.unwrap(), waiting);
     let stored = place.catalog.run_artifacts(run.run_id).await.unwrap();
-    assert_eq!(stored.iter().map(|artifact| &*artifact.fetch_hash).collect::<Vec<_>>(), [&*"c".repeat(64), &*"c".repeat(64)]);
+    assert_eq!(
+        stored.iter().map(|artifact| &*artifact.fetch_hash).collect::<Vec<_>>(),
+        [&*"c".repeat(64), &*"c".repeat(64)]
+    );
     for artifact in &stored {
         assert!(place.is_active(run.run_id).await);
-        let made =
-            compare(&place.catalog, run.run_id, &artifact.source_url, artifact, &artifact.fetch_hash, minute(6)).await;
+        let made = compare(
+            &place.catalog,
+            run.run_id,
+            &artifact.source_url,
+            artifact,
+            &artifact.fetch_hash,
+            minute(6),
+        )
+        .await;
         assert_eq!(made, None, "it was extracted as before");
     }
     let ended = place.ended(run.run_id).await;
     assert_eq!((ended.phase, ended.reason.as_deref()), (RunPhase::Succeeded, Some("Backfilled")));
-    assert_eq!((ended.changed, ended.message.as_deref()), (Some(false), Some("2 stored documents were extracted again")));
+    assert_eq!(
+        (ended.changed, ended.message.as_deref()),
+        (Some(false), Some("2 stored documents were extracted again"))
+    );
     assert_eq!(place.catalog.begin_backfill(run.run_id, minute(7)).await.unwrap(), []);
 }
 

@@ -3,8 +3,8 @@
 use events::{DeliveryRequest, Event, VersioningResult};
 use jiff::{SignedDuration, Timestamp};
 use store::catalog::{
-    DeliveryAttempt, DeliveryOutcome, DeliveryWork, DigestSettings, Evidence, LateDeliveries, ScheduledSubscription,
-    StoredDocument, WantedBy,
+    DeliveryAttempt, DeliveryOutcome, DeliveryWork, DigestSettings, Evidence, LateDeliveries,
+    ScheduledSubscription, StoredDocument, WantedBy,
 };
 use uuid::Uuid;
 
@@ -16,16 +16,8 @@ const RUN: WantedBy<'static> = WantedBy { target: "run", digest: DigestSettings:
 
 /// A version of a run that waits for these documents, of the first of them.
 async fn version(place: &Place, run: Uuid, url: &str, digit: char, at: Timestamp) -> i64 {
-    let StoredDocument::Fetched(artifact) = place
-        .catalog
-        .store_document(
-            run,
-            url,
-            &document(Evidence::New(&fetched(digit))),
-            at,
-        )
-        .await
-        .unwrap()
+    let StoredDocument::Fetched(artifact) =
+        place.catalog.store_document(run, url, &document(Evidence::New(&fetched(digit))), at).await.unwrap()
     else {
         panic!("nothing to compare")
     };
@@ -176,7 +168,11 @@ async fn an_attempt_is_kept_and_a_further_one_waits_until_the_target_has_it_or_i
         place.text_of(state, subscription.id).await,
         "HttpStatus busy 2026-03-09 12:01:00+00 2026-03-09 12:05:00+00"
     );
-    place.catalog.record_attempt(&second, &attempt("ok", minute(5)), DeliveryOutcome::Delivered, minute(6)).await.unwrap();
+    place
+        .catalog
+        .record_attempt(&second, &attempt("ok", minute(5)), DeliveryOutcome::Delivered, minute(6))
+        .await
+        .unwrap();
     assert!(work(&place, id).await.is_finished);
     assert_eq!(place.text_of(state, subscription.id).await, "2026-03-09 12:06:00+00");
     assert_eq!(place.number("select count(*) from delivery_attempts").await, 2);
@@ -190,7 +186,8 @@ async fn an_attempt_is_kept_and_a_further_one_waits_until_the_target_has_it_or_i
     place.catalog.record_attempt(&gone, &attempt("gone", minute(7)), outcome, minute(7)).await.unwrap();
     let gone = work(&place, gone.id).await;
     assert_eq!((gone.is_finished, gone.gone_settings.as_deref()), (true, Some("settings")));
-    let phases = "select string_agg(phase, ' ' order by created_at) from deliveries where subscription_id = $1";
+    let phases =
+        "select string_agg(phase, ' ' order by created_at) from deliveries where subscription_id = $1";
     assert_eq!(place.text_of(phases, subscription.id).await, "Delivered GivenUp");
 }
 

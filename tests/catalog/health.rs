@@ -3,12 +3,13 @@ use std::time::Duration;
 use events::run_reasons;
 use jiff::{SignedDuration, Timestamp};
 use store::catalog::{
-    Evidence, NewArtifact, ScheduledSubscription, SourceFailing, SourceFigures, SourceHealth,
-    SourceRecord,
+    Evidence, NewArtifact, ScheduledSubscription, SourceFailing, SourceFigures, SourceHealth, SourceRecord,
 };
 use uuid::Uuid;
 
-use crate::place::{NOON, OTHER_URL, Place, URL, document, fetched, minute, see_through, source_record, subscription_record};
+use crate::place::{
+    NOON, OTHER_URL, Place, URL, document, fetched, minute, see_through, source_record, subscription_record,
+};
 
 /// A source with two subscriptions.
 struct Watched {

@@ -10,9 +10,9 @@ use sqlx::{
 use stack::Stack;
 use store::catalog::{
     Artifact, Catalog, CatalogError, CatchUp, ComparedDocument, Concurrency, DueRun, Evidence, ExtractFields,
-    FetchedDocument, FiredRun, HeaderSetting, HeaderSource, Lead, MadeVersion, NewArtifact, NewExtract, NewVersion,
-    ObjectKey, RequestedRun, RunReport, ScheduledSubscription, SelectionSettings, SourceRecord, SourceSettings,
-    StoredDocument, SubscriptionRecord, SubscriptionSettings, Trigger, WhenActive,
+    FetchedDocument, FiredRun, HeaderSetting, HeaderSource, Lead, MadeVersion, NewArtifact, NewExtract,
+    NewVersion, ObjectKey, RequestedRun, RunReport, ScheduledSubscription, SelectionSettings, SourceRecord,
+    SourceSettings, StoredDocument, SubscriptionRecord, SubscriptionSettings, Trigger, WhenActive,
 };
 use uuid::Uuid;
 
@@ -260,7 +260,10 @@ pub(crate) async fn compare(
         fields: &ExtractFields::new(),
         text,
         // Told from others by its beginning.
-        text_hash: &format!("{:0<64}", text.bytes().take(16).map(|byte| format!("{byte:02x}")).collect::<String>()),
+        text_hash: &format!(
+            "{:0<64}",
+            text.bytes().take(16).map(|byte| format!("{byte:02x}")).collect::<String>()
+        ),
     };
     let extract = catalog.store_extract(&extract, at).await.unwrap();
     loop {

@@ -2,8 +2,8 @@
 
 use events::{CrawlUrl, Event, VersioningRequest};
 use store::catalog::{
-    Artifact, ComparedDocument, Evidence, FetchedDocument, Findings, FoundDocument, GoneDocument, MadeVersion,
-    NewVersion, ScheduledSubscription, SelectionSettings, StoredDocument, SubscriptionRecord,
+    Artifact, ComparedDocument, Evidence, FetchedDocument, Findings, FoundDocument, GoneDocument,
+    MadeVersion, NewVersion, ScheduledSubscription, SelectionSettings, StoredDocument, SubscriptionRecord,
 };
 use uuid::Uuid;
 
@@ -84,7 +84,8 @@ async fn the_same_bytes_need_not_be_looked_into_until_they_would_be_read_otherwi
 
     // Other selectors: what is seen under them for the first time is no news.
     record.generation = 2;
-    record.settings.selection = SelectionSettings { ignore: vec!["x".to_owned()], ..SelectionSettings::default() };
+    record.settings.selection =
+        SelectionSettings { ignore: vec!["x".to_owned()], ..SelectionSettings::default() };
     place.catalog.put_subscription(&record, minute(4)).await.unwrap();
     let subscription = ScheduledSubscription { generation: 2, ..subscription };
     assert_eq!(kind(&see(&place, &subscription, 4, 'a', "other").await), (2, "Baseline"));
@@ -103,7 +104,8 @@ async fn one_document_that_is_compared_twice_at_the_same_time_is_one_version() {
         let mut tasks = Vec::new();
         let digits = if round % 2 == 0 { ['a', 'b'] } else { ['c', 'd'] };
         for digit in digits {
-            let (run, stored) = fetch(&place, &subscription, 2 * round + i64::from(digit == digits[1]), digit).await;
+            let (run, stored) =
+                fetch(&place, &subscription, 2 * round + i64::from(digit == digits[1]), digit).await;
             let StoredDocument::Fetched(artifact) = stored else { panic!("{stored:?}") };
             for catalog in processes.clone() {
                 let artifact: Artifact = artifact.clone();
@@ -117,7 +119,8 @@ async fn one_document_that_is_compared_twice_at_the_same_time_is_one_version() {
             task.await.unwrap();
         }
     }
-    let twice = "select count(*) from (select number from versions group by number having count(*) > 1) twice";
+    let twice =
+        "select count(*) from (select number from versions group by number having count(*) > 1) twice";
     assert_eq!(place.number(twice).await, 0);
     let gaps = "select max(number) - count(*) from versions";
     assert_eq!(place.number(gaps).await, 0);

@@ -86,11 +86,8 @@ impl Handler for Crawl {
             FoundEvidence::New(artifact) => Evidence::New(artifact),
             FoundEvidence::Known(latest) => Evidence::Known(latest.id),
         };
-        let document = FetchedDocument {
-            evidence,
-            findings: findings.as_ref(),
-            parser_version: parser_version(),
-        };
+        let document =
+            FetchedDocument { evidence, findings: findings.as_ref(), parser_version: parser_version() };
         let now = self.tools.clock.now();
         let stored = self.tools.catalog.store_document(crawl.run_id, &crawl.url, &document, now).await;
         match stored.map_err(catalog_failed)? {

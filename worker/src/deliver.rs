@@ -6,4 +6,3 @@ mod send;
 
 pub(crate) use plan::Plan;
 pub(crate) use send::Send;
-

@@ -5,7 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use content::{Document, ExtractError, Extraction, Kind, Query, Selection, SelectorSpec, pdf};
 use events::{
-    CrawlResult, Event, Handler, HandlerError, ParseRequest, ParseResult, Payload, VersioningRequest, run_reasons,
+    CrawlResult, Event, Handler, HandlerError, ParseRequest, ParseResult, Payload, VersioningRequest,
+    run_reasons,
 };
 use store::catalog::{Extracted, NewExtract, ParseWork, SelectionSettings, SelectorQuery};
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -127,7 +128,9 @@ impl Parse {
                         source: pdf::PdfError::Process(error).into(),
                     });
                 }
-                text => text.map_err(ExtractError::from).and_then(|text| content::extract_pdf(text, &selection)),
+                text => {
+                    text.map_err(ExtractError::from).and_then(|text| content::extract_pdf(text, &selection))
+                }
             }
         } else {
             // Reading megabytes of markup takes long enough to keep others waiting.
@@ -187,13 +190,16 @@ fn complain_of_selectors(work: &ParseWork, extraction: &Extraction) -> Result<()
         return Ok(());
     }
     let matched_before = work.matched_before.as_deref().unwrap_or_default();
-    let drifted: Vec<&str> = missing.iter().copied().filter(|name| matched_before.iter().any(|known| known == name)).collect();
+    let drifted: Vec<&str> =
+        missing.iter().copied().filter(|name| matched_before.iter().any(|known| known == name)).collect();
     Err(if drifted.is_empty() {
         let message = format!("{} match nothing on the page: check them", names(&missing));
         permanent(run_reasons::SELECTOR_MATCHED_NOTHING, message)
     } else {
-        let message =
-            format!("{} match nothing where they used to: the page has changed, the last version stays", names(&drifted));
+        let message = format!(
+            "{} match nothing where they used to: the page has changed, the last version stays",
+            names(&drifted)
+        );
         permanent(run_reasons::SELECTOR_DRIFT, message)
     })
 }
@@ -202,7 +208,12 @@ fn names(selectors: &[&str]) -> String {
     format!("the selectors {}", selectors.join(", "))
 }
 
-fn result(event: &Event, request: &Request, extracted: Extracted, tools: &Tools) -> Result<Event, HandlerError> {
+fn result(
+    event: &Event,
+    request: &Request,
+    extracted: Extracted,
+    tools: &Tools,
+) -> Result<Event, HandlerError> {
     let now = tools.clock.now();
     let not_written = |error: serde_json::Error| permanent(run_reasons::EVENT_NOT_WRITTEN, error);
     if event.topic == ParseRequest::TOPIC {

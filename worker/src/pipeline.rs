@@ -7,10 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{
-    ROUTES, Tools,
-    setbacks::CatalogSetbacks,
-};
+use crate::{ROUTES, Tools, setbacks::CatalogSetbacks};
 
 /// How many events may wait in a loop behind others of their key.
 const WAITING: usize = 1_000;

@@ -138,8 +138,7 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let clock = Arc::new(SystemClock);
     let allowed = AllowedAddresses::with_networks(arguments.allow_cidrs);
     let blobs = blobs::connect(&arguments.blobs.location()).await?;
-    let secrets: Arc<dyn SecretReader> =
-        Arc::new(SecretCache::new(ClusterSecrets::default(), clock.clone()));
+    let secrets: Arc<dyn SecretReader> = Arc::new(SecretCache::new(ClusterSecrets::default(), clock.clone()));
     // Shorter than the group's session, so that a slow handler costs its partition and not the membership.
     let revoke = drain.min(Duration::from_secs(8));
     let bus: Arc<dyn Bus> = Arc::new(KafkaBus::new(arguments.kafka.options(revoke))?);

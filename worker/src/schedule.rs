@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use events::{
-    CrawlUrl, Event, Handler, HandlerError, ParseRequest, SubscriptionScheduled, VersioningRequest, run_reasons,
+    CrawlUrl, Event, Handler, HandlerError, ParseRequest, SubscriptionScheduled, VersioningRequest,
+    run_reasons,
 };
 use store::catalog::{RunPhase, RunPlan, Trigger, WaitingDocument};
 use url::Url;
@@ -84,7 +85,8 @@ impl Schedule {
                 .child(&crawl.url, EVENT_SOURCE, now, &crawl)
                 .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
         });
-        let fetched = begun.fetched.into_iter().map(|document| self.work_again(event, plan, scheduled, document));
+        let fetched =
+            begun.fetched.into_iter().map(|document| self.work_again(event, plan, scheduled, document));
         crawls.chain(fetched).collect()
     }
 
@@ -99,8 +101,10 @@ impl Schedule {
         let now = self.tools.clock.now();
         let documents = catalog.begin_backfill(scheduled.run_id, now).await.map_err(catalog_failed)?;
         for page in documents.chunks(DOCUMENTS_AT_ONCE) {
-            let requests: Result<Vec<Event>, HandlerError> =
-                page.iter().map(|document| self.work_again(event, plan, scheduled, document.clone())).collect();
+            let requests: Result<Vec<Event>, HandlerError> = page
+                .iter()
+                .map(|document| self.work_again(event, plan, scheduled, document.clone()))
+                .collect();
             catalog.hand_over(&requests?, now).await.map_err(catalog_failed)?;
         }
         Ok(Vec::new())
@@ -125,7 +129,8 @@ impl Schedule {
                 event.child(&url, EVENT_SOURCE, now, &request)
             }
             None => {
-                let request = VersioningRequest { run_id, subscription_id, url: url.clone(), extract_id: None };
+                let request =
+                    VersioningRequest { run_id, subscription_id, url: url.clone(), extract_id: None };
                 event.child(&url, EVENT_SOURCE, now, &request)
             }
         };

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use events::{
-    BoxError, Clock, CrawlUrl, DeliveryRequest, Event, Payload, PutOff, Setbacks, VersioningResult, run_reasons,
+    BoxError, Clock, CrawlUrl, DeliveryRequest, Event, Payload, PutOff, Setbacks, VersioningResult,
+    run_reasons,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -76,14 +77,24 @@ impl Setbacks for CatalogSetbacks {
         match serde_json::from_slice(&event.payload) {
             // A version stands whoever is told of it: its run is not failed.
             _ if is_of_delivery(event) => {
-                tracing::warn!(job_type = event.job_type, reason, message, "an event of a delivery was given up");
+                tracing::warn!(
+                    job_type = event.job_type,
+                    reason,
+                    message,
+                    "an event of a delivery was given up"
+                );
             }
             Ok(OfRun { run_id, url: Some(url), .. }) => {
                 self.catalog.fail_document(run_id, &url, reason, message, now).await?;
             }
             Ok(OfRun { run_id, .. }) => self.catalog.fail_run(run_id, reason, message, now).await?,
             Err(_) => {
-                tracing::warn!(job_type = event.job_type, reason, message, "an event without a run was given up");
+                tracing::warn!(
+                    job_type = event.job_type,
+                    reason,
+                    message,
+                    "an event without a run was given up"
+                );
             }
         }
         Ok(())

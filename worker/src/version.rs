@@ -88,7 +88,9 @@ impl Handler for Version {
                 return Ok(Vec::new());
             }
             match self.compare(&request, &work).await? {
-                ComparedDocument::Finished(Some(made)) => return Ok(vec![self.result(event, &request, &made)?]),
+                ComparedDocument::Finished(Some(made)) => {
+                    return Ok(vec![self.result(event, &request, &made)?]);
+                }
                 ComparedDocument::Finished(None) | ComparedDocument::NotWaitedFor => return Ok(Vec::new()),
                 ComparedDocument::Outdated => {}
             }
@@ -135,7 +137,11 @@ impl Version {
                     permanent(run_reasons::DOCUMENT_NOT_FOUND, "the document was never parsed")
                 })?;
                 let [only] = catalog.extract_contents([only]).await.map_err(catalog_failed)?;
-                if before.is_some() { (only, ExtractContent::default()) } else { (ExtractContent::default(), only) }
+                if before.is_some() {
+                    (only, ExtractContent::default())
+                } else {
+                    (ExtractContent::default(), only)
+                }
             }
         };
         // A diff of megabytes takes long enough to keep others waiting.

@@ -53,7 +53,9 @@ pub struct DiffArguments {
 /// There are no two versions to compare.
 #[derive(Debug, thiserror::Error)]
 enum DiffError {
-    #[error("{subscription:#} has no versions yet: `tipstaff runs {subscription:#}` shows how its runs ended")]
+    #[error(
+        "{subscription:#} has no versions yet: `tipstaff runs {subscription:#}` shows how its runs ended"
+    )]
     NoVersions { subscription: SubscriptionName },
     #[error("{subscription:#} has several documents: name one with --url: {}", urls.join(" "))]
     SeveralDocuments { subscription: SubscriptionName, urls: Vec<String> },

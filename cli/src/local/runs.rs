@@ -115,7 +115,11 @@ pub(super) async fn row(catalog: &Catalog, report: &RunReport) -> Result<RunRow,
     })
 }
 
-fn document(artifact: Artifact, before: Option<Artifact>, versions: &mut HashMap<String, RunVersion>) -> Document {
+fn document(
+    artifact: Artifact,
+    before: Option<Artifact>,
+    versions: &mut HashMap<String, RunVersion>,
+) -> Document {
     let url = artifact.source_url.parse::<Url>();
     let url = url.map_or_else(|_| artifact.source_url.clone(), |url| display_url(&url));
     Document {

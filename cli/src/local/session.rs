@@ -231,7 +231,16 @@ impl<'a> Session<'a> {
             }
             Ok(News::Delivery(tried)) => {
                 let subscription = self.name_of(tried.subscription_id).await;
-                let DeliveryTried { delivery_id, target, changes, is_delivered, reason, detail, retry_at, .. } = tried;
+                let DeliveryTried {
+                    delivery_id,
+                    target,
+                    changes,
+                    is_delivered,
+                    reason,
+                    detail,
+                    retry_at,
+                    ..
+                } = tried;
                 let delivery =
                     Delivery { subscription, delivery_id, target, changes, reason, detail, retry_at };
                 if is_delivered { Notice::Delivered(delivery) } else { Notice::NotDelivered(delivery) }

@@ -6,7 +6,9 @@ use jiff::{Timestamp, Zoned};
 use store::blobs::BlobUri;
 
 use super::table;
-use super::{Delivery, Document, Notice, ObjectName, ObjectVerdict, RunRow, RunStart, RunWait, Skips, Started};
+use super::{
+    Delivery, Document, Notice, ObjectName, ObjectVerdict, RunRow, RunStart, RunWait, Skips, Started,
+};
 
 /// Where what follows the time and the word begins.
 const INDENT: usize = 21;

@@ -121,7 +121,11 @@ fn lag(committed: Option<i64>, begin: i64, end: i64) -> u64 {
     u64::try_from(end.saturating_sub(next)).unwrap_or(0)
 }
 
-pub(super) fn count_partitions(client: &BaseConsumer, name: &str, deadline: Instant) -> Result<i32, BoxError> {
+pub(super) fn count_partitions(
+    client: &BaseConsumer,
+    name: &str,
+    deadline: Instant,
+) -> Result<i32, BoxError> {
     let metadata = client.fetch_metadata(Some(name), left(deadline))?;
     let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
         return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic).into());

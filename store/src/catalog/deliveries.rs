@@ -9,8 +9,8 @@ use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{
-    Catalog, CatalogError, DigestSettings, ExtractFields, SubscriptionSettings, TargetSettings, failed, outbox,
-    sql_time, unreadable,
+    Catalog, CatalogError, DigestSettings, ExtractFields, SubscriptionSettings, TargetSettings, failed,
+    outbox, sql_time, unreadable,
 };
 
 /// The most changes that one delivery carries.
@@ -267,13 +267,15 @@ impl Catalog {
         now: Timestamp,
     ) -> Result<(), CatalogError> {
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
-        let moved = sqlx::query("update deliveries set due_at = $2 where id = $1 and due_at = $3 and finished_at is null")
-            .bind(work.id)
-            .bind(sql_time(until))
-            .bind(sql_time(work.due_at))
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed("put a delivery off"))?;
+        let moved = sqlx::query(
+            "update deliveries set due_at = $2 where id = $1 and due_at = $3 and finished_at is null",
+        )
+        .bind(work.id)
+        .bind(sql_time(until))
+        .bind(sql_time(work.due_at))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed("put a delivery off"))?;
         if moved.rows_affected() > 0 {
             let event = work.waiting().event(now)?;
             outbox::insert(&mut transaction, &[event], until).await?;

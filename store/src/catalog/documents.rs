@@ -233,7 +233,10 @@ impl Catalog {
     }
 }
 
-pub(super) async fn lock_run(connection: &mut PgConnection, run_id: Uuid) -> Result<Option<LockedRun>, CatalogError> {
+pub(super) async fn lock_run(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+) -> Result<Option<LockedRun>, CatalogError> {
     let row = sqlx::query(
         "select r.finished_at is null as is_active, s.source_id
          from runs r join subscriptions s on s.id = r.subscription_id where r.id = $1 for update of r",

@@ -114,11 +114,7 @@ impl Catalog {
     ///
     /// # Errors
     /// When the catalog fails; then nothing was kept.
-    pub async fn store_extract(
-        &self,
-        extract: &NewExtract<'_>,
-        now: Timestamp,
-    ) -> Result<i64, CatalogError> {
+    pub async fn store_extract(&self, extract: &NewExtract<'_>, now: Timestamp) -> Result<i64, CatalogError> {
         sqlx::query_scalar(
             // Touched where it is there already, so that the id comes back whoever was first.
             "insert into extracts (artifact_id, subscription_id, parser, parser_version, selection_hash, fields, text,

@@ -412,7 +412,10 @@ pub(super) async fn end_if_complete(
     Ok(())
 }
 
-pub(super) async fn waited_for(connection: &mut PgConnection, run_id: Uuid) -> Result<BegunRun, CatalogError> {
+pub(super) async fn waited_for(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+) -> Result<BegunRun, CatalogError> {
     let rows = sqlx::query(
         "select url, phase = 'Fetched' as is_fetched, case when not is_gone then artifact_id end as artifact_id
          from documents where run_id = $1 and finished_at is null order by url",

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError, ExtractFields, documents::lock_run, failed, runs::end_if_complete, sql_time};
+use super::{
+    Catalog, CatalogError, ExtractFields, documents::lock_run, failed, runs::end_if_complete, sql_time,
+};
 
 /// What the version role needs to compare a document.
 #[derive(Clone, Debug)]
@@ -219,7 +221,8 @@ impl Catalog {
         let Some(subscription_id) = subscription_id else { return Ok(ComparedDocument::NotWaitedFor) };
         let made = match new {
             Some(new) => {
-                let Some(made) = make(&mut transaction, run_id, subscription_id, url, work, new, now).await? else {
+                let Some(made) = make(&mut transaction, run_id, subscription_id, url, work, new, now).await?
+                else {
                     return Ok(ComparedDocument::Outdated);
                 };
                 Some(made)

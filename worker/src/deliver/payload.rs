@@ -1,6 +1,8 @@
 //! What a target is sent.
 
-use changes::{Artifact, Change, Data, Delivery, Document, DocumentChange, EventType, Source, Subscription, Version};
+use changes::{
+    Artifact, Change, Data, Delivery, Document, DocumentChange, EventType, Source, Subscription, Version,
+};
 use store::catalog::{DeliveredVersion, DeliveryWork, VersionEvidence};
 
 use crate::version::values;
@@ -19,10 +21,7 @@ pub(super) fn payload(
         data: Data {
             id: work.id,
             target: work.target.clone(),
-            subscription: Subscription {
-                namespace: work.namespace.clone(),
-                name: work.subscription.clone(),
-            },
+            subscription: Subscription { namespace: work.namespace.clone(), name: work.subscription.clone() },
             jurisdiction: work.settings.jurisdiction.clone(),
             source: Source { name: work.source.clone(), url: work.source_url.clone() },
             changes: versions.into_iter().map(document_change).collect::<Result<_, _>>()?,

@@ -39,8 +39,10 @@ impl Handler for Plan {
             return Ok(Vec::new());
         };
         let wanted = if work.is_planned { Vec::new() } else { self.wanted(&work).await? };
-        let wanted: Vec<WantedBy<'_>> =
-            wanted.into_iter().map(|target| WantedBy { target: &target.name, digest: target.digest }).collect();
+        let wanted: Vec<WantedBy<'_>> = wanted
+            .into_iter()
+            .map(|target| WantedBy { target: &target.name, digest: target.digest })
+            .collect();
         let now = self.tools.clock.now();
         catalog.plan_deliveries(version.version_id, &wanted, now).await.map_err(catalog_failed)
     }

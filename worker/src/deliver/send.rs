@@ -56,7 +56,9 @@ fn target(work: &DeliveryWork) -> Result<&TargetSettings, String> {
     let target = work.settings.targets.iter().find(|target| target.name == work.target);
     let target = target.ok_or("the subscription has no such target any more")?;
     if work.gone_settings.as_ref() == Some(&settings_text(target)) {
-        return Err("the target said that it is gone (410): nothing is sent to it until its spec changes".to_owned());
+        return Err(
+            "the target said that it is gone (410): nothing is sent to it until its spec changes".to_owned()
+        );
     }
     Ok(target)
 }

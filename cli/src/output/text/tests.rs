@@ -128,10 +128,7 @@ fn each_event_is_told() {
              \u{20}                    -one\n\
              \u{20}                    +two",
         ),
-        (
-            Notice::Delivered(delivery(None)),
-            "00:00:00  delivered  court  2 changes to clerks: busy",
-        ),
+        (Notice::Delivered(delivery(None)), "00:00:00  delivered  court  2 changes to clerks: busy"),
         (
             Notice::NotDelivered(delivery(Some(at("2026-03-01T23:05:00Z")))),
             "00:00:00  not sent   court  2 changes to clerks: HttpStatus: busy; next attempt at 00:05:00",
