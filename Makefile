@@ -5,7 +5,7 @@ CACHE := $(or $(TIPSTAFF_STACK_CACHE),$(HOME)/.cache/tipstaff-stack)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint fmt build image crds charts kind-up kind-down audit clean-cache checkout
+.PHONY: help run test bench lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,7 @@ lint: checkout ## Formatting, lints, licences, and generated files against what 
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo run --quiet --bin crdgen -- --check
 	cargo run --quiet --bin chartgen -- --check
+	cargo run --quiet --bin schemagen -- --check
 	scripts/deny.sh
 
 checkout:
@@ -45,6 +46,9 @@ crds: checkout ## Generate the custom resource definitions from the Rust types
 
 charts: checkout ## Generate the tables in the charts' READMEs from their values.yaml
 	cargo run --quiet --bin chartgen
+
+schema: checkout ## Generate the JSON Schema of deliveries from the Rust types
+	cargo run --quiet --bin schemagen
 
 kind-up: checkout ## With Docker and kind: a cluster with everything on it, and the example's result
 	@scripts/kind.sh up

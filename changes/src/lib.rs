@@ -7,7 +7,6 @@ mod answer;
 mod cloud_event;
 mod compare;
 mod delivery;
-mod digest;
 mod email;
 mod fields;
 mod html;
@@ -32,7 +31,6 @@ pub use delivery::{
     Artifact, Data, Delivery, Document, DocumentChange, EventType, Source, Subscription, Version,
     delivery_schema,
 };
-pub use digest::{Collected, Digest, Grouped, group};
 pub use email::{Email, email};
 pub use fields::{FieldChange, Fields};
 pub use html::html;
