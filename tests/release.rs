@@ -51,7 +51,7 @@ async fn a_release_works_scales_survives_is_upgraded_and_goes() {
     eventually("workers with the new label", cluster::LONG, async || {
         let pods = cluster.pods("app.kubernetes.io/name=tipstaff-worker").await;
         let relabelled = cluster.pods("app.kubernetes.io/name=tipstaff-worker,round=two").await;
-        if pods == relabelled && pods.len() == 2 { Ok(()) } else { Err((pods, relabelled)) }
+        if pods == relabelled && pods.len() == 5 { Ok(()) } else { Err((pods, relabelled)) }
     })
     .await;
     cluster.request("first", "two").await;
@@ -115,7 +115,7 @@ async fn everything_is_restricted(cluster: &Cluster) {
     for pod in pods {
         let labels = &pod["metadata"]["labels"];
         let asks_the_api_server = labels["app.kubernetes.io/name"] == "tipstaff-operator"
-            || labels["app.kubernetes.io/component"] == "crawl";
+            || ["crawl", "deliver"].iter().any(|role| labels["app.kubernetes.io/component"] == *role);
         let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
         let has_token = volumes.iter().any(|volume| volume.get("projected").is_some());
         assert_eq!(has_token, asks_the_api_server, "{labels}");
