@@ -37,6 +37,8 @@ async fn a_release_works_scales_survives_is_upgraded_and_goes() {
     cluster.condition("tsub/first", "Succeeding", "True").await;
     cluster.artifacts_are_what_was_served().await;
     cluster.the_page_was_asked_for_with_the_key();
+    cluster.condition("tsub/first", "Delivering", "True").await;
+    cluster.versions_are_delivered(1).await;
 
     let said = cluster.stack.helm(&["test", "tipstaff", "--namespace", NAMESPACE], "").await.unwrap();
     assert_eq!(
@@ -102,6 +104,7 @@ async fn load_scales_up_and_down_and_nothing_is_lost(cluster: &Cluster) {
         .await;
     assert_eq!(once, 0, "no request was run twice");
     cluster.artifacts_are_what_was_served().await;
+    cluster.versions_are_delivered(made).await;
     cluster.replicas("tipstaff-worker-crawl", 1).await;
     cluster.ready("tipstaff-operator", 2).await;
 }

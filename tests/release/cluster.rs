@@ -14,6 +14,10 @@ pub(crate) const LONG: Duration = Duration::from_secs(240);
 
 /// What the page's source sends as `X-Api-Key`, from a Secret.
 const KEY: &str = "key-of-the-portal";
+/// What deliveries are signed with.
+const SIGNING: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+/// Where the origin takes them.
+const HOOK: &str = "/hook";
 
 const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const IMAGE: &str = "ghcr.io/tipstaff/tipstaff:test";
@@ -65,7 +69,7 @@ test: {{url: '{url}'}}
         cluster.secret("tipstaff-database", &[("database-url", &database_url)]).await;
         let keys = [("access-key-id", s3.access_key.as_str()), ("secret-access-key", s3.secret_key.as_str())];
         cluster.secret("tipstaff-s3", &keys).await;
-        cluster.secret("court-portal", &[("key", KEY)]).await;
+        cluster.secret("court-portal", &[("key", KEY), ("signing", SIGNING)]).await;
         cluster
     }
 
@@ -139,7 +143,10 @@ test: {{url: '{url}'}}
         for name in names {
             objects += &format!(
                 "---\napiVersion: tipstaff.dev/v1alpha1\nkind: Subscription\nmetadata: {{ name: {name} }}\n\
-                 spec: {{ sourceRef: {{ name: court }}, schedule: '{NEVER_NOW}' }}\n"
+                 spec:\n  sourceRef: {{ name: court }}\n  schedule: '{NEVER_NOW}'\n  delivery:\n  \
+                 - name: clerks\n    webhook: {{ url: '{}', secretRef: {{ name: court-portal, key: signing }} }}\n    \
+                 when: {{ changes: [Always] }}\n",
+                self.origin.at(HOOK)
             );
         }
         self.kubectl(&["apply", "-f", "-"], &objects).await.unwrap();
@@ -194,6 +201,30 @@ test: {{url: '{url}'}}
             assert_eq!(body, corpus::CA11.as_bytes());
             assert_eq!(sha256(&body), row.get::<String, _>("fetch_hash"));
         }
+    }
+
+    /// Each run's document was parsed and compared, and each version is with its target, signed.
+    pub(crate) async fn versions_are_delivered(&self, count: i64) {
+        // `helm test` has a subscription of its own, which tells nobody.
+        let made = "select count(*) from versions v join subscriptions s on s.id = v.subscription_id
+             join extracts e on e.id = v.extract_id where s.settings ->> 'targets' <> '[]'";
+        assert_eq!(self.count(made).await, count);
+        eventually("the deliveries", LONG, async || {
+            let missing = self
+                .count(
+                    "select count(*) from versions v join subscriptions s on s.id = v.subscription_id
+                     where s.settings ->> 'targets' <> '[]' and not exists (
+                     select from delivery_versions dv join deliveries d on d.id = dv.delivery_id
+                     where dv.version_id = v.id and d.phase = 'Delivered')",
+                )
+                .await;
+            if missing == 0 { Ok(()) } else { Err(missing) }
+        })
+        .await;
+        let hooks: Vec<_> =
+            self.origin.all_requests().into_iter().filter(|request| request.path == HOOK).collect();
+        assert!(hooks.len() >= usize::try_from(count).unwrap());
+        assert!(hooks.iter().all(|request| request.headers.contains_key("webhook-signature")));
     }
 
     /// Workers have read the Secret with the token of their pods.

@@ -118,7 +118,8 @@ impl Work {
         let cpu = cpu_seconds_of(worker.id());
         let started = Instant::now();
         self.bus.publish(&records).await?;
-        while catalog::count(&self.pool, "select count(*) from runs where finished_at is null").await? > 0 {
+        let waiting = "select count(*) from documents where phase = 'Pending'";
+        while catalog::count(&self.pool, waiting).await? > 0 {
             if started.elapsed() > PATIENCE {
                 return Err("the documents were not fetched in time".into());
             }
@@ -138,6 +139,44 @@ impl Work {
         }
         let cpu_milliseconds = (cpu_seconds_of(worker.id()) - cpu) * 1000.0 / records.len() as f64;
         Ok(Pass { seconds, cpu_milliseconds })
+    }
+
+    /// Waits until what was fetched is parsed and compared by `worker`, which was started just now, and says how long that
+    /// took from its first extract.
+    pub(super) async fn compared(&self, worker: &Process) -> Result<Pass, BoxError> {
+        let waiting = "select count(*) from runs where finished_at is null";
+        let documents = catalog::count(&self.pool, waiting).await?;
+        let begun = Instant::now();
+        let extracts = catalog::count(&self.pool, "select count(*) from extracts").await?;
+        while catalog::count(&self.pool, "select count(*) from extracts").await? == extracts && documents > 0 {
+            self.patience(begun)?;
+            sleep(LOOK_EVERY).await;
+        }
+        let cpu = cpu_seconds_of(worker.id());
+        let started = Instant::now();
+        while catalog::count(&self.pool, waiting).await? > 0 {
+            self.patience(begun)?;
+            sleep(LOOK_EVERY).await;
+        }
+        let cpu = cpu_seconds_of(worker.id()) - cpu;
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(Pass { seconds, cpu_milliseconds: cpu * 1000.0 / (documents.max(1) as f64) })
+    }
+
+    /// Gives up what was fetched and not compared.
+    pub(super) async fn give_up(&self) -> Result<(), BoxError> {
+        let documents = "update documents set phase = 'Failed', finished_at = now() where finished_at is null";
+        catalog::execute(&self.pool, documents).await?;
+        let runs = "update runs set phase = 'Failed', finished_at = now() where finished_at is null";
+        catalog::execute(&self.pool, runs).await?;
+        Ok(())
+    }
+
+    fn patience(&self, since: Instant) -> Result<(), BoxError> {
+        if since.elapsed() > PATIENCE {
+            return Err("the documents were not compared in time".into());
+        }
+        Ok(())
     }
 }
 
