@@ -16,7 +16,9 @@ alter table subscriptions
     -- Of what is selected, removed and ignored; what was compared under another is a new baseline.
     add column selection_hash text,
     -- The first run that read the source's list to its end: what later runs find there for the first time is new.
-    add column list_read_by   uuid references runs (id);
+    add column list_read_by   uuid references runs (id),
+    -- Since when its rules are what they are: a run that began before has read it under others.
+    add column list_reset_at  timestamptz;
 
 -- Of an extract everything is known but when it is asked for again: the same bytes give the same.
 alter table extracts

@@ -213,3 +213,37 @@ async fn what_was_lost_on_its_way_is_asked_for_again() {
     assert_eq!(mend(22).await, LateDeliveries { versions: 0, deliveries: 1 });
     assert_eq!(mend(23).await, LateDeliveries::default());
 }
+
+#[tokio::test]
+async fn events_of_deliveries_do_not_make_their_run_look_alive() {
+    let place = Place::new().await;
+    let subscription = place.subscription("opinions").await;
+    let made = next_version(&place, &subscription, 1).await;
+    place.catalog.plan_deliveries(made, &[WINDOW], minute(2)).await.unwrap();
+    assert_eq!(waiting(&place).await.len(), 1);
+    assert_eq!(
+        place
+            .number("select count(*) from outbox where topic = 'delivery.request' and run_id is not null")
+            .await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_target_that_fails_is_known_to_be_tried_later() {
+    let place = Place::new().await;
+    let subscription = place.subscription("opinions").await;
+    let first = next_version(&place, &subscription, 1).await;
+    let due = place.catalog.plan_deliveries(first, &[ALONE], minute(1)).await.unwrap();
+    let failing = work(&place, deliveries(&due)[0]).await;
+    let failed = attempt("busy", minute(1));
+    place
+        .catalog
+        .record_attempt(&failing, &failed, DeliveryOutcome::Retry(minute(9)), minute(1))
+        .await
+        .unwrap();
+    let second = next_version(&place, &subscription, 2).await;
+    let due = place.catalog.plan_deliveries(second, &[ALONE], minute(2)).await.unwrap();
+    let other = work(&place, deliveries(&due)[0]).await;
+    assert_eq!((other.attempts, other.target_tried_at), (0, Some(minute(9))));
+}

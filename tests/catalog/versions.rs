@@ -191,6 +191,7 @@ impl Listed<'_> {
             documents: documents.collect(),
             limit: 10,
             is_cut_short,
+            misses_some: is_cut_short,
             note: None,
             gone: gone
                 .iter()
@@ -266,4 +267,68 @@ async fn subscriptions_have_versions_of_their_own() {
     }
     assert_eq!(made, [1, 1]);
     assert_eq!(place.number("select count(*) from document_heads").await, 2);
+}
+
+#[tokio::test]
+async fn what_was_selected_under_other_selectors_is_known_not_to_be_current() {
+    let place = Place::new().await;
+    let source = place.source("opinions").await;
+    let mut record = subscription_record("opinions", source);
+    let subscription = place.catalog.put_subscription(&record, minute(0)).await.unwrap().scheduled;
+    let (run, stored) = fetch(&place, &subscription, 1, 'a').await;
+    let StoredDocument::Fetched(artifact) = stored else { panic!("{stored:?}") };
+    let extract = store::catalog::NewExtract {
+        artifact_id: artifact.id,
+        subscription_id: subscription.id,
+        parser: "text",
+        parser_version: 1,
+        selection_hash: &SelectionSettings::default().hash(),
+        fields: &store::catalog::ExtractFields::new(),
+        text: "one",
+        text_hash: &"1".repeat(64),
+    };
+    let extract = place.catalog.store_extract(&extract, minute(1)).await.unwrap();
+    let is_current = async || {
+        place
+            .catalog
+            .version_work(run, URL, Some(extract))
+            .await
+            .unwrap()
+            .unwrap()
+            .extract
+            .unwrap()
+            .is_current
+    };
+    assert!(is_current().await);
+    record.generation = 2;
+    record.settings.selection =
+        SelectionSettings { ignore: vec!["x".to_owned()], ..SelectionSettings::default() };
+    place.catalog.put_subscription(&record, minute(2)).await.unwrap();
+    assert!(!is_current().await);
+}
+
+#[tokio::test]
+async fn a_list_that_was_read_under_other_rules_does_not_count_as_read() {
+    let place = Place::new().await;
+    let record = crate::place::source_record("court");
+    let source = place.catalog.put_source(&record, minute(0)).await.unwrap().id;
+    let subscription = place
+        .catalog
+        .put_subscription(&subscription_record("list", source), minute(0))
+        .await
+        .unwrap()
+        .scheduled;
+    let run = place.begun_run(&subscription, minute(1), &[URL]).await;
+    let mut other = record.clone();
+    other.generation = 2;
+    other.settings.kind = "feed".to_owned();
+    place.catalog.put_source(&other, minute(2)).await.unwrap();
+    let (evidence, findings) = (fetched('a'), Findings { limit: 10, ..Findings::default() });
+    let list = FetchedDocument { findings: Some(&findings), ..document(Evidence::New(&evidence)) };
+    place.catalog.store_document(run, URL, &list, minute(3)).await.unwrap();
+    place.ended(run).await;
+    assert_eq!(place.number("select count(*) from subscriptions where list_read_by is not null").await, 0);
+    let run = place.begun_run(&subscription, minute(4), &[URL]).await;
+    place.catalog.store_document(run, URL, &list, minute(4)).await.unwrap();
+    assert_eq!(place.number("select count(*) from subscriptions where list_read_by is not null").await, 1);
 }

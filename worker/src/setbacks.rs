@@ -9,7 +9,7 @@ use events::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use store::catalog::Catalog;
+use store::catalog::{Catalog, WantedBy};
 use uuid::Uuid;
 
 use crate::news::{News, Newsroom, Setback};
@@ -76,14 +76,7 @@ impl Setbacks for CatalogSetbacks {
         let now = self.clock.now();
         match serde_json::from_slice(&event.payload) {
             // A version stands whoever is told of it: its run is not failed.
-            _ if is_of_delivery(event) => {
-                tracing::warn!(
-                    job_type = event.job_type,
-                    reason,
-                    message,
-                    "an event of a delivery was given up"
-                );
-            }
+            _ if is_of_delivery(event) => self.give_delivery_up(event, reason, message).await?,
             Ok(OfRun { run_id, url: Some(url), .. }) => {
                 self.catalog.fail_document(run_id, &url, reason, message, now).await?;
             }
@@ -96,6 +89,25 @@ impl Setbacks for CatalogSetbacks {
                     "an event without a run was given up"
                 );
             }
+        }
+        Ok(())
+    }
+}
+
+impl CatalogSetbacks {
+    /// What cannot be told to a target is seen to be given up. A version whose targets cannot be found goes to all of them.
+    async fn give_delivery_up(&self, event: &Event, reason: &str, message: &str) -> Result<(), BoxError> {
+        let now = self.clock.now();
+        tracing::warn!(job_type = event.job_type, reason, message, "an event of a delivery was given up");
+        if let Ok(request) = event.payload::<DeliveryRequest>() {
+            self.catalog.give_delivery_up(request.delivery_id, &format!("{reason}: {message}"), now).await?;
+        } else if let Ok(version) = event.payload::<VersioningResult>()
+            && let Some(work) = self.catalog.plan_work(version.version_id).await?
+        {
+            let all =
+                work.targets.iter().map(|target| WantedBy { target: &target.name, digest: target.digest });
+            let due = self.catalog.plan_deliveries(version.version_id, &all.collect::<Vec<_>>(), now).await?;
+            self.catalog.hand_over(&due, now).await?;
         }
         Ok(())
     }

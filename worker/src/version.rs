@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use changes::{Change, Extent, Extract, Fields};
 use events::{
-    Event, Handler, HandlerError, ParseResult, Payload, VersioningRequest, VersioningResult, run_reasons,
+    Event, Handler, HandlerError, ParseRequest, ParseResult, Payload, VersioningRequest, VersioningResult,
+    run_reasons,
 };
 use serde_json::Value;
 use store::catalog::{ComparedDocument, ExtractContent, ExtractFields, MadeVersion, NewVersion, VersionWork};
@@ -87,6 +88,12 @@ impl Handler for Version {
             if !work.is_waited_for {
                 return Ok(Vec::new());
             }
+            if event.topic == ParseResult::TOPIC
+                && let Some(extract) = work.extract.as_ref().filter(|extract| !extract.is_current)
+            {
+                // The selectors were changed since: what was selected under the old ones is no version any more.
+                return Ok(vec![self.parse_again(event, &request, extract.artifact_id, work.source_id)?]);
+            }
             match self.compare(&request, &work).await? {
                 ComparedDocument::Finished(Some(made)) => {
                     return Ok(vec![self.result(event, &request, &made)?]);
@@ -151,6 +158,25 @@ impl Version {
         let change =
             serde_json::to_value(change).map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))?;
         Ok(NewVersion { kind: kind.name(), change, is_compared })
+    }
+
+    fn parse_again(
+        &self,
+        event: &Event,
+        request: &Request,
+        artifact_id: i64,
+        source_id: i64,
+    ) -> Result<Event, HandlerError> {
+        let again = ParseRequest {
+            run_id: request.run_id,
+            subscription_id: request.subscription_id,
+            source_id,
+            artifact_id,
+            source_url: request.url.clone(),
+        };
+        event
+            .child(&request.url, EVENT_SOURCE, self.tools.clock.now(), &again)
+            .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
     }
 
     fn result(&self, event: &Event, request: &Request, made: &MadeVersion) -> Result<Event, HandlerError> {

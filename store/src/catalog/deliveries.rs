@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Catalog, CatalogError, DigestSettings, ExtractFields, SubscriptionSettings, TargetSettings, failed,
-    outbox, sql_time, unreadable,
+    outbox, sql_time, time, unreadable,
 };
 
 /// The most changes that one delivery carries.
@@ -78,6 +78,8 @@ pub struct DeliveryWork {
     pub source_url: String,
     /// The target's settings when it said that it is gone.
     pub gone_settings: Option<String>,
+    /// When the target, which fails, is tried next.
+    pub target_tried_at: Option<Timestamp>,
     /// The run that saw the first of its changes.
     pub begun_by: Uuid,
 }
@@ -241,7 +243,7 @@ impl Catalog {
         let row = sqlx::query(
             "select d.id, d.target, d.finished_at is not null as is_finished, d.phase = 'Collecting' as is_collecting, d.due_at,
                  d.created_at, d.attempts, d.begun_by, d.subscription_id, s.namespace, s.name, s.settings, o.name as source,
-                 o.settings ->> 'base_url' as source_url, t.gone_settings,
+                 o.settings ->> 'base_url' as source_url, t.gone_settings, t.next_attempt_at,
                  coalesce((select r.finished_at is null or exists (
                          select from versions where run_id = r.id and planned_at is null)
                      from runs r where r.id = d.run_id), false) as is_run_active
@@ -598,6 +600,7 @@ fn delivery_work(row: &PgRow) -> Result<DeliveryWork, sqlx::Error> {
         source: row.try_get("source")?,
         source_url: row.try_get("source_url")?,
         gone_settings: row.try_get("gone_settings")?,
+        target_tried_at: time(row.try_get("next_attempt_at")?),
         begun_by: row.try_get("begun_by")?,
     })
 }

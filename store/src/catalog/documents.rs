@@ -137,7 +137,12 @@ impl Catalog {
                 let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
                 let (found, is_cut_short) = lists::fitting(&mut transaction, run_id, findings).await?;
                 lists::add(&mut transaction, run_id, url, &found, &findings.gone, now).await?;
-                let findings = &Findings { is_cut_short, note: findings.note.clone(), ..Findings::default() };
+                let findings = &Findings {
+                    is_cut_short,
+                    misses_some: findings.misses_some || found.len() < findings.documents.len(),
+                    note: findings.note.clone(),
+                    ..Findings::default()
+                };
                 let document = FetchedDocument { findings: Some(findings), ..*document };
                 let stored = store(&mut transaction, run_id, url, &document, now).await?;
                 if stored.is_some() {
@@ -278,6 +283,7 @@ async fn store(
         Evidence::Known(_) => "select a.* from artifacts a, document where a.id = $9".to_owned(),
     };
     let answered = health::ANSWERED;
+    let misses_some = document.findings.is_some_and(|findings| findings.misses_some);
     let sql = format!(
         "with run as materialized (
              select r.id, r.subscription_id, s.source_id, s.selection_hash
@@ -299,7 +305,7 @@ async fn store(
                  phase = case when c.is_finished then 'Stored' else 'Fetched' end,
                  finished_at = case when c.is_finished then $3 end,
                  changed = c.is_changed and not c.is_list,
-                 is_whole = case when c.is_list then not $5 end,
+                 is_whole = case when c.is_list then not {misses_some} end,
                  marker = case when not $5 then d.marker end
              from artifact a, document o, compared c where d.run_id = o.run_id and d.url = o.url
              returning d.changed, d.is_base, o.source_id, c.is_finished, c.is_list),

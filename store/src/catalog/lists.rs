@@ -34,6 +34,8 @@ pub struct Findings {
     /// Whether there are more, which have to wait for a later run: then what is said of the list does not show that
     /// all it names was brought in.
     pub is_cut_short: bool,
+    /// Whether some of these were never had: then what is found later need not be new.
+    pub misses_some: bool,
     /// What whoever watches the list should know about it.
     pub note: Option<String>,
     /// Documents that the list named before and does not name any more.
@@ -126,8 +128,12 @@ impl Catalog {
             "select wanted.url, known.artifact_id, known.marker
              from runs r, unnest($2::text[]) as wanted (url)
              cross join lateral (
-                 select d.artifact_id, case when d.phase <> 'Failed' and (not d.is_list or not exists (
-                         select from documents other where other.run_id = d.run_id and other.phase <> 'Stored'))
+                 -- What was not compared has to be fetched again, whatever is said of it.
+                 select d.artifact_id, case when d.phase = 'Stored' and case when d.is_list
+                     then not exists (
+                         select from documents other where other.run_id = d.run_id and other.phase <> 'Stored')
+                     else exists (select from document_heads h
+                         where h.subscription_id = d.subscription_id and h.url = d.url) end
                      then d.marker end as marker
                  from documents d
                  where d.subscription_id = r.subscription_id and d.url = wanted.url and d.artifact_id is not null

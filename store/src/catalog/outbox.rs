@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use events::{Event, Record};
+use events::{Event, Record, Topic};
 use jiff::Timestamp;
 use sqlx::{PgConnection, Postgres, Row, Transaction, types::Json};
+use uuid::Uuid;
 
 use super::{Catalog, CatalogError, failed, sql_time, time};
 
@@ -149,10 +150,16 @@ pub(super) async fn insert_at<'a>(
     .bind(events.iter().map(|event| event.key.as_str()).collect::<Vec<_>>())
     .bind(headers)
     .bind(events.iter().map(|event| event.payload.as_slice()).collect::<Vec<_>>())
-    .bind(events.iter().map(|event| event.trace_parent.trace_id.run()).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| run_of(event)).collect::<Vec<_>>())
     .bind(times.into_iter().map(sql_time).collect::<Vec<_>>())
     .execute(connection)
     .await
     .map_err(failed("add events to the outbox"))?;
     Ok(())
+}
+
+/// The run that goes on with an event. Deliveries go on after their run, and without it.
+fn run_of(event: &Event) -> Option<Uuid> {
+    let is_of_delivery = matches!(event.topic, Topic::VersioningResult | Topic::DeliveryRequest);
+    (!is_of_delivery).then(|| event.trace_parent.trace_id.run())
 }

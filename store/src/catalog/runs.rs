@@ -394,9 +394,13 @@ pub(super) async fn end_if_complete(
                        -- Looked at first: a large run asks this after each of its documents.
                        and not exists (select from documents where run_id = $1 and finished_at is null)
                    having count(*) > 0) d
-             where r.id = $1 and r.finished_at is null returning r.subscription_id)
-         update subscriptions s set list_read_by = $1 from ended e
-         where s.id = e.subscription_id and s.list_read_by is null
+             where r.id = $1 and r.finished_at is null returning r.subscription_id, r.created_at)
+         update subscriptions set list_read_by = $1
+         where id in (
+             select s.id from subscriptions s join ended e on e.subscription_id = s.id
+             where s.list_read_by is null and (s.list_reset_at is null or s.list_reset_at <= e.created_at)
+             -- Others lock the subscription first and then its runs: then a later run notes it.
+             for no key update of s skip locked)
              and exists (select from documents where run_id = $1 and is_whole)
              and not exists (select from documents where run_id = $1 and is_list
                  and (not is_whole or phase = 'Failed'))",

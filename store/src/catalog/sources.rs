@@ -93,11 +93,14 @@ impl Catalog {
         .map_err(failed("write a source"))?;
         if names_otherwise {
             // What a list names under other rules is no news: the next run that reads it to its end is a first one.
-            sqlx::query("update subscriptions set list_read_by = null where source_id = $1 and list_read_by is not null")
-                .bind(id)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed("begin a source's lists anew"))?;
+            sqlx::query(
+                "update subscriptions set list_read_by = null, list_reset_at = $2 where source_id = $1",
+            )
+            .bind(id)
+            .bind(sql_time(now))
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("begin a source's lists anew"))?;
         }
         transaction.commit().await.map_err(failed("commit a source"))?;
         Ok(SourceRow { id })

@@ -23,6 +23,8 @@ pub struct VersionWork {
     pub extract: Option<ComparedExtract>,
     /// Whether a list that was read to its end before names it for the first time.
     pub is_new: bool,
+    /// The catalog's id of the source.
+    pub source_id: i64,
 }
 
 /// How a document was when it was last compared.
@@ -51,6 +53,8 @@ pub struct ComparedExtract {
     pub is_same: bool,
     /// Whether it was selected and parsed as the head was: else the two cannot be compared.
     pub is_comparable: bool,
+    /// Whether it was selected as the subscription has it now.
+    pub is_current: bool,
 }
 
 /// Text and fields of an extract.
@@ -126,6 +130,7 @@ impl Catalog {
                  coalesce(e.text_hash = before.text_hash and e.fields = before.fields, false) as is_same,
                  coalesce(e.selection_hash = h.selection_hash and e.parser_version = h.parser_version, false)
                      as is_comparable,
+                 coalesce(e.selection_hash = s.selection_hash, true) as is_current, s.source_id,
                  not d.is_base and s.list_read_by <> r.id and not exists (
                      select from documents earlier where earlier.run_id = s.list_read_by and earlier.url = d.url) as is_new
              from documents d join runs r on r.id = d.run_id join subscriptions s on s.id = d.subscription_id
@@ -269,10 +274,12 @@ async fn make(
     let extract_id = work.extract.as_ref().map(|extract| extract.id).or(head.map(|head| head.extract_id));
     let row = sqlx::query(
         "with head as materialized (
-             select version_id, number from document_heads where subscription_id = $1 and url = $2 for update),
+             select version_id, number, artifact_id from document_heads
+             where subscription_id = $1 and url = $2 for update),
          expected as (
              select coalesce(h.number, 0) + 1 as number
-             from (values (1)) as one left join head h on true where h.version_id is not distinct from $3),
+             from (values (1)) as one left join head h on true where h.version_id is not distinct from $3
+                 and h.artifact_id is not distinct from $10),
          made as (
              insert into versions (subscription_id, url, number, extract_id, text_hash, change, kind, run_id, previous,
                  created_at)
@@ -304,6 +311,7 @@ async fn make(
     .bind(run_id)
     .bind(new.is_compared)
     .bind(sql_time(now))
+    .bind(head.map(|head| head.artifact_id))
     .fetch_optional(connection)
     .await;
     match row {
@@ -334,7 +342,8 @@ async fn move_head(
              is_found = is_found or exists (select from documents d
                  where d.subscription_id = $1 and d.url = $2 and d.artifact_id = e.artifact_id and not d.is_base)
          from extracts e join artifacts a on a.id = e.artifact_id
-         where h.subscription_id = $1 and h.url = $2 and h.version_id = $3 and e.id = $4",
+         where h.subscription_id = $1 and h.url = $2 and h.version_id = $3 and e.id = $4
+             and h.artifact_id <= e.artifact_id",
     )
     .bind(subscription_id)
     .bind(url)
@@ -363,6 +372,7 @@ fn version_work(row: &PgRow) -> Result<VersionWork, sqlx::Error> {
             artifact_id: row.try_get("artifact_id")?,
             is_same: row.try_get("is_same")?,
             is_comparable: row.try_get("is_comparable")?,
+            is_current: row.try_get("is_current")?,
         }),
         None => None,
     };
@@ -373,6 +383,7 @@ fn version_work(row: &PgRow) -> Result<VersionWork, sqlx::Error> {
         head,
         extract,
         is_new: row.try_get::<Option<bool>, _>("is_new")?.unwrap_or_default(),
+        source_id: row.try_get("source_id")?,
     })
 }
 

@@ -95,7 +95,8 @@ impl Lists {
             entries.links.iter().chain(&entries.sitemaps).map(|link| link.url.as_str()).collect();
         let known = tools.catalog.known_documents(crawl.run_id, &urls).await.map_err(catalog_failed)?;
         // A feed tells of what is new, and drops what is old; a sitemap is one of several.
-        let gone = if list.kind == ListKind::Page {
+        // Where no link is one to follow, a page may stand in for the list: nothing is said to be gone.
+        let gone = if list.kind == ListKind::Page && !entries.links.is_empty() {
             gone_documents(tools, event, crawl, &urls).await?
         } else {
             Vec::new()
@@ -118,13 +119,14 @@ impl Lists {
             )),
         };
         let is_cut_short = documents.left_out + sitemaps.left_out > 0;
+        let misses_some = documents.left_out_new + sitemaps.left_out_new > 0;
         // Sitemaps first: they name what else there is.
         let wanted = sitemaps.links.into_iter().map(|link| (link, true));
         let wanted: Vec<(Link, bool)> =
             wanted.chain(documents.links.into_iter().map(|link| (link, false))).collect();
         let own_interval = robots.interval(tools, &work.source, &list_url).await?;
         let documents = with_slots(tools, event, crawl, work, &list_url, own_interval, wanted).await?;
-        Ok(Findings { documents, limit, is_cut_short, note, gone })
+        Ok(Findings { documents, limit, is_cut_short, misses_some, note, gone })
     }
 
     async fn entries(
@@ -197,6 +199,8 @@ struct Selection {
     links: Vec<Link>,
     /// How many more there is no room for.
     left_out: usize,
+    /// How many of these the subscription never had.
+    left_out_new: usize,
 }
 
 /// Of the links of a list those that have to be fetched, as far as there is room: first those that the subscription never
@@ -211,11 +215,12 @@ fn select(links: Vec<Link>, known: &HashMap<String, KnownDocument>, room: usize)
             Some(known) => again.push((known.artifact_id, link)),
         }
     }
+    let left_out_new = new.len().saturating_sub(room);
     again.sort_by_key(|(artifact_id, _)| *artifact_id);
     new.extend(again.into_iter().map(|(_, link)| link));
     let left_out = new.len().saturating_sub(room);
     new.truncate(room);
-    Selection { links: new, left_out }
+    Selection { links: new, left_out, left_out_new }
 }
 
 /// Documents that the page led to before and does not name any more.
@@ -332,7 +337,7 @@ mod tests {
         assert_eq!(all.left_out, 0);
         let some = select(links, &known, 3);
         assert_eq!(paths(&some), ["/new", "/newer", "/early"]);
-        assert_eq!(some.left_out, 2);
+        assert_eq!((some.left_out, some.left_out_new), (2, 0));
     }
 
     #[test]

@@ -12,8 +12,10 @@ use crate::{
     tools::{catalog_failed, permanent},
 };
 
-/// How much earlier than it is due an event may come: clocks differ.
+/// How much earlier than it is due a delivery may be tried: clocks differ.
 const EARLY: SignedDuration = SignedDuration::from_secs(2);
+/// An event that comes earlier than by this is an old one, of a delivery that was put off since.
+const LONG: SignedDuration = SignedDuration::from_mins(1);
 /// How soon a run's digest is looked at again while the run goes on.
 const RUN_LOOKED_AT_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
@@ -35,9 +37,21 @@ impl Handler for Send {
         let catalog = &self.tools.catalog;
         let work = catalog.delivery_work(request.delivery_id).await.map_err(catalog_failed)?;
         let now = self.tools.clock.now();
-        let Some(work) = work.filter(|work| !work.is_finished && work.due_at <= later(now, EARLY)) else {
+        let Some(work) = work.filter(|work| !work.is_finished && work.due_at <= later(now, LONG)) else {
             return Ok(Vec::new());
         };
+        if work.due_at > later(now, EARLY) {
+            // The clock here is behind.
+            catalog.delay(event, work.due_at).await.map_err(catalog_failed)?;
+            return Ok(Vec::new());
+        }
+        if let Some(until) =
+            work.target_tried_at.filter(|until| work.attempts == 0 && *until > later(now, EARLY))
+        {
+            // The target fails: one delivery tries it, and the others do not stand in the way of those to others.
+            catalog.put_off_delivery(&work, until, now).await.map_err(catalog_failed)?;
+            return Ok(Vec::new());
+        }
         if work.is_run_active {
             let until = later(now, RUN_LOOKED_AT_AGAIN);
             catalog.put_off_delivery(&work, until, now).await.map_err(catalog_failed)?;

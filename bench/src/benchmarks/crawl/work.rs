@@ -148,7 +148,8 @@ impl Work {
         let documents = catalog::count(&self.pool, waiting).await?;
         let begun = Instant::now();
         let extracts = catalog::count(&self.pool, "select count(*) from extracts").await?;
-        while catalog::count(&self.pool, "select count(*) from extracts").await? == extracts && documents > 0 {
+        while catalog::count(&self.pool, "select count(*) from extracts").await? == extracts && documents > 0
+        {
             self.patience(begun)?;
             sleep(LOOK_EVERY).await;
         }
@@ -165,7 +166,8 @@ impl Work {
 
     /// Gives up what was fetched and not compared.
     pub(super) async fn give_up(&self) -> Result<(), BoxError> {
-        let documents = "update documents set phase = 'Failed', finished_at = now() where finished_at is null";
+        let documents =
+            "update documents set phase = 'Failed', finished_at = now() where finished_at is null";
         catalog::execute(&self.pool, documents).await?;
         let runs = "update runs set phase = 'Failed', finished_at = now() where finished_at is null";
         catalog::execute(&self.pool, runs).await?;
