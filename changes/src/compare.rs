@@ -163,33 +163,49 @@ pub enum Part {
 impl ChangeKind {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Baseline, Self::New, Self::Changed, Self::Removed, Self::Returned];
+
+    /// Its name in the catalog and in specs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "Baseline",
+            Self::New => "New",
+            Self::Changed => "Changed",
+            Self::Removed => "Removed",
+            Self::Returned => "Returned",
+        }
+    }
+
+    /// The kind of this [name](Self::name).
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 impl Change {
     /// The first version of a document, with which later ones are compared.
     pub fn baseline(new: Extract<'_>, extent: Extent) -> Self {
-        Self::between(ChangeKind::Baseline, None, Some(new), extent)
+        Self::of(ChangeKind::Baseline, None, Some(new), extent)
     }
 
     /// A document that was not there before.
     pub fn new_document(new: Extract<'_>, extent: Extent) -> Self {
-        Self::between(ChangeKind::New, None, Some(new), extent)
+        Self::of(ChangeKind::New, None, Some(new), extent)
     }
 
     /// What differs. None when text and fields are the same.
     pub fn changed(old: Extract<'_>, new: Extract<'_>, extent: Extent) -> Option<Self> {
         let is_same = old.text == new.text && old.fields == new.fields;
-        (!is_same).then(|| Self::between(ChangeKind::Changed, Some(old), Some(new), extent))
+        (!is_same).then(|| Self::of(ChangeKind::Changed, Some(old), Some(new), extent))
     }
 
     /// A document that is not there any more.
     pub fn removed(old: Extract<'_>, extent: Extent) -> Self {
-        Self::between(ChangeKind::Removed, Some(old), None, extent)
+        Self::of(ChangeKind::Removed, Some(old), None, extent)
     }
 
     /// A document that is there again, with what differs from when it was there last.
     pub fn returned(old: Extract<'_>, new: Extract<'_>, extent: Extent) -> Self {
-        Self::between(ChangeKind::Returned, Some(old), Some(new), extent)
+        Self::of(ChangeKind::Returned, Some(old), Some(new), extent)
     }
 
     /// Whether nothing was left out because of its size.
@@ -197,7 +213,8 @@ impl Change {
         self.omitted.is_nothing() && !self.field_changes.iter().any(|field| field.is_cut)
     }
 
-    fn between(kind: ChangeKind, old: Option<Extract<'_>>, new: Option<Extract<'_>>, extent: Extent) -> Self {
+    /// A change of this kind, of which either side may be absent. Equal sides make a change without differences.
+    pub fn of(kind: ChangeKind, old: Option<Extract<'_>>, new: Option<Extract<'_>>, extent: Extent) -> Self {
         let text = |extract: Option<Extract<'_>>| extract.map_or("", |extract| extract.text).len();
         let texts = text(old) + text(new);
         let field_changes = match (old, new) {

@@ -33,6 +33,15 @@ pub struct FieldChange {
     pub is_cut: bool,
 }
 
+/// The values that selectors found in a document, as deliveries have them: a text, or a list of several.
+pub fn fields_of(found: &BTreeMap<String, Vec<String>>) -> Fields {
+    let value = |values: &[String]| match values {
+        [only] => Value::from(only.as_str()),
+        several => Value::from(several),
+    };
+    found.iter().map(|(name, values)| (name.clone(), value(values))).collect()
+}
+
 /// The values that differ, by name.
 pub(crate) fn compare_fields(old: &Fields, new: &Fields, extent: Extent) -> Vec<FieldChange> {
     let mut budget = Budget::new(extent);
@@ -56,7 +65,7 @@ pub(crate) fn bounded(fields: Fields) -> Fields {
 }
 
 /// A value for a person: text as it is, a list with commas, anything else as JSON.
-pub(crate) fn readable(value: &Value) -> String {
+pub fn readable(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(readable).collect::<Vec<_>>().join(", "),
@@ -146,5 +155,16 @@ mod tests {
             assert!(together <= LONGEST_TOGETHER + 64 * SHORTEST_VALUE, "{together}");
             assert!(!compare_fields(&Fields::new(), &new, Extent::Whole).iter().any(|change| change.is_cut));
         }
+    }
+
+    #[test]
+    fn one_value_is_a_text_and_several_are_a_list() {
+        let found = BTreeMap::from([
+            ("title".to_owned(), vec!["Smith v. Jones".to_owned()]),
+            ("judges".to_owned(), vec!["Kagan".to_owned(), "Barrett".to_owned()]),
+        ]);
+        let fields = fields_of(&found);
+        assert_eq!(fields["title"], "Smith v. Jones");
+        assert_eq!(readable(&fields["judges"]), "Kagan, Barrett");
     }
 }

@@ -32,7 +32,7 @@ pub use delivery::{
     delivery_schema,
 };
 pub use email::{Email, email};
-pub use fields::{FieldChange, Fields};
+pub use fields::{FieldChange, Fields, fields_of, readable};
 pub use html::html;
 pub use object_key::object_key;
 pub use retry::next_attempt;

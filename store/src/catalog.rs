@@ -17,10 +17,12 @@ mod outbox;
 mod robots;
 mod runs;
 mod schedule;
+mod sending;
 mod settings;
 mod sources;
 mod stuck;
 mod subscriptions;
+mod summaries;
 mod targets;
 mod versions;
 
@@ -35,9 +37,7 @@ use sqlx::{
 };
 
 pub use artifacts::{Artifact, LatestArtifact, NewArtifact};
-pub use deliveries::{
-    DeliveredVersion, DeliveryAttempt, DeliveryOutcome, DeliveryWork, PlanWork, VersionEvidence, WantedBy,
-};
+pub use deliveries::{PlanWork, WantedBy};
 pub use documents::{CrawlWork, Evidence, FetchedDocument, StoredDocument};
 pub use extracts::{ExtractFields, Extracted, NewExtract, ParseWork};
 pub use health::{SourceFailing, SourceFigures, SourceHealth, SourceNews};
@@ -51,10 +51,9 @@ pub use lists::{Findings, FoundCount, FoundDocument, GoneDocument, KnownDocument
 pub use object_key::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};
 pub use robots::{RobotsOutcome, RobotsRecord};
-pub use runs::{
-    BegunRun, RunPhase, RunPlan, RunReport, SkippedDueTime, SubscriptionSummary, Trigger, WaitingDocument,
-};
+pub use runs::{BegunRun, RunPhase, RunPlan, RunReport, Trigger, WaitingDocument};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
+pub use sending::{DeliveredVersion, DeliveryAttempt, DeliveryOutcome, DeliveryWork, VersionEvidence};
 pub use settings::{
     CatchUp, Concurrency, DigestSettings, FollowSettings, HeaderSetting, HeaderSource, ScheduledSubscription,
     SecretKey, SelectionSettings, SelectorQuery, SelectorSettings, SourceSettings, SubscriptionSettings,
@@ -63,6 +62,7 @@ pub use settings::{
 pub use sources::{DeletedSource, SourceRecord, SourceRow};
 pub use stuck::{LateDeliveries, StuckPolicy, StuckRuns};
 pub use subscriptions::{SubscriptionRecord, SubscriptionRow};
+pub use summaries::{SkippedDueTime, SubscriptionSummary};
 pub use targets::{TargetFailing, TargetHealth, TargetNews};
 pub use versions::{
     ComparedDocument, ComparedExtract, ExtractContent, Head, MadeVersion, NewVersion, RunVersion, VersionWork,

@@ -201,7 +201,7 @@ async fn versions_are_listed_and_found_by_their_numbers() {
     assert_eq!(catalog.find_version(orders, URL, WhichVersion::Last).await.unwrap(), None);
     assert_eq!(catalog.versioned_urls(slips, 9).await.unwrap(), [URL]);
     assert!(catalog.versioned_urls(orders, 9).await.unwrap().is_empty());
-    let [text] = catalog.extract_contents([changed.extract_id]).await.unwrap();
+    let text = &catalog.extract_contents(&[changed.extract_id]).await.unwrap()[&changed.extract_id];
     assert_eq!(text.text, "reversed");
 }
 

@@ -6,6 +6,7 @@ use std::{
 
 use axum::{
     Router,
+    body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
@@ -52,6 +53,8 @@ pub struct Request {
     pub path: String,
     /// With what.
     pub headers: HeaderMap,
+    /// What it carried.
+    pub body: Bytes,
 }
 
 impl Origin {
@@ -163,12 +166,13 @@ impl Drop for Origin {
 
 const ROBOTS: &str = "/robots.txt";
 
-async fn serve(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
+async fn serve(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let known = headers.get(header::IF_NONE_MATCH).cloned();
     shared.site.lock().unwrap().requests.push(Request {
         at: Timestamp::now(),
         path: uri.path().to_owned(),
         headers,
+        body,
     });
     if uri.path() == ROBOTS {
         let (status, text) = shared.site.lock().unwrap().robots.clone();

@@ -3,6 +3,7 @@
 //! [`routes`] is the one table of what is done by whom; [`Pipeline`] runs the consumer loops of the roles a process has.
 
 mod bytes;
+mod comparison;
 mod crawl;
 mod deliver;
 pub mod fetch;

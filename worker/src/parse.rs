@@ -23,6 +23,8 @@ const EVENT_SOURCE: &str = "/tipstaff/worker/parse";
 const LARGEST: u64 = 32 * 1024 * 1024;
 /// How many documents a process has in memory at a time: a tree of elements takes many times the bytes of its page.
 const AT_A_TIME: usize = 4;
+/// Shared by the handlers of both topics.
+static PERMITS: Semaphore = Semaphore::const_new(AT_A_TIME);
 /// How many compiled selections are kept.
 const MOST_SELECTIONS: usize = 256;
 
@@ -34,7 +36,6 @@ pub(crate) fn parser_version() -> i32 {
 /// Parses documents.
 pub(crate) struct Parse {
     tools: Tools,
-    permits: Semaphore,
     /// Compiled, by their hash.
     selections: std::sync::Mutex<HashMap<String, Arc<Selection>>>,
 }
@@ -49,11 +50,7 @@ struct Request {
 
 impl Parse {
     pub(crate) fn new(tools: &Tools) -> Self {
-        Self {
-            tools: tools.clone(),
-            permits: Semaphore::new(AT_A_TIME),
-            selections: std::sync::Mutex::default(),
-        }
+        Self { tools: tools.clone(), selections: std::sync::Mutex::default() }
     }
 }
 
@@ -111,7 +108,7 @@ impl Parse {
         selection: Arc<Selection>,
     ) -> Result<Extraction, HandlerError> {
         // The semaphore is never closed.
-        let _permit = self.permits.acquire().await;
+        let _permit = PERMITS.acquire().await;
         let bytes = read_blob(&self.tools, &work.blob_uri, LARGEST).await?.map_err(|TooLarge| {
             let message = format!("the document has {} bytes; at most {LARGEST} are parsed", work.byte_size);
             permanent(run_reasons::TOO_LARGE, message)

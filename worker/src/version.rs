@@ -1,20 +1,17 @@
 //! `version.document`: compares what was taken out of a document with its last version.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
-use changes::{Change, Extent, Extract, Fields};
+use changes::{ChangeKind, Extent};
 use events::{
     Event, Handler, HandlerError, ParseRequest, ParseResult, Payload, VersioningRequest, VersioningResult,
     run_reasons,
 };
-use serde_json::Value;
-use store::catalog::{ComparedDocument, ExtractContent, ExtractFields, MadeVersion, NewVersion, VersionWork};
-use tokio::task::spawn_blocking;
+use store::catalog::{ComparedDocument, MadeVersion, NewVersion, VersionWork};
 use uuid::Uuid;
 
 use crate::{
     Tools,
+    comparison::change,
     tools::{catalog_failed, permanent},
 };
 
@@ -41,28 +38,7 @@ enum Verdict {
     /// Nothing differs.
     Same,
     /// A version of this kind, whose text is compared with that of the head or with nothing.
-    Version { kind: Kind, is_compared: bool },
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Baseline,
-    New,
-    Changed,
-    Removed,
-    Returned,
-}
-
-impl Kind {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Baseline => "Baseline",
-            Self::New => "New",
-            Self::Changed => "Changed",
-            Self::Removed => "Removed",
-            Self::Returned => "Returned",
-        }
-    }
+    Version { kind: ChangeKind, is_compared: bool },
 }
 
 impl Version {
@@ -127,34 +103,12 @@ impl Version {
     async fn version(
         &self,
         work: &VersionWork,
-        kind: Kind,
+        kind: ChangeKind,
         is_compared: bool,
     ) -> Result<NewVersion, HandlerError> {
         let before = work.head.as_ref().filter(|_| is_compared).map(|head| head.extract_id);
         let after = work.extract.as_ref().map(|extract| extract.id);
-        let catalog = &self.tools.catalog;
-        let (before, after) = match (before, after) {
-            (Some(before), Some(after)) => {
-                let [before, after] =
-                    catalog.extract_contents([before, after]).await.map_err(catalog_failed)?;
-                (before, after)
-            }
-            (before, after) => {
-                let only = before.or(after).ok_or_else(|| {
-                    permanent(run_reasons::DOCUMENT_NOT_FOUND, "the document was never parsed")
-                })?;
-                let [only] = catalog.extract_contents([only]).await.map_err(catalog_failed)?;
-                if before.is_some() {
-                    (only, ExtractContent::default())
-                } else {
-                    (ExtractContent::default(), only)
-                }
-            }
-        };
-        // A diff of megabytes takes long enough to keep others waiting.
-        let change = spawn_blocking(move || change(kind, &before, &after))
-            .await
-            .map_err(|error| permanent(run_reasons::HANDLER_FAILED, error))?;
+        let change = change(&self.tools, kind, before, after, Extent::Bounded).await?;
         let change =
             serde_json::to_value(change).map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))?;
         Ok(NewVersion { kind: kind.name(), change, is_compared })
@@ -209,12 +163,12 @@ fn verdict(work: &VersionWork, is_gone: bool) -> Verdict {
             return if head.is_gone {
                 Verdict::Same
             } else {
-                Verdict::Version { kind: Kind::Removed, is_compared: true }
+                Verdict::Version { kind: ChangeKind::Removed, is_compared: true }
             };
         }
         (Some(head), Some(extract)) => (head, extract),
         (None, Some(_)) => {
-            let kind = if work.is_new { Kind::New } else { Kind::Baseline };
+            let kind = if work.is_new { ChangeKind::New } else { ChangeKind::Baseline };
             return Verdict::Version { kind, is_compared: false };
         }
         // What was never there is not there, or what was taken out is.
@@ -225,31 +179,11 @@ fn verdict(work: &VersionWork, is_gone: bool) -> Verdict {
         return Verdict::Same;
     }
     match (head.is_gone, extract.is_comparable, extract.is_same) {
-        (true, is_comparable, _) => Verdict::Version { kind: Kind::Returned, is_compared: is_comparable },
-        (false, false, _) => Verdict::Version { kind: Kind::Baseline, is_compared: false },
+        (true, is_comparable, _) => {
+            Verdict::Version { kind: ChangeKind::Returned, is_compared: is_comparable }
+        }
+        (false, false, _) => Verdict::Version { kind: ChangeKind::Baseline, is_compared: false },
         (false, true, true) => Verdict::Same,
-        (false, true, false) => Verdict::Version { kind: Kind::Changed, is_compared: true },
+        (false, true, false) => Verdict::Version { kind: ChangeKind::Changed, is_compared: true },
     }
-}
-
-fn change(kind: Kind, before: &ExtractContent, after: &ExtractContent) -> Option<Change> {
-    let (before_fields, after_fields) = (values(&before.fields), values(&after.fields));
-    let old = Extract { text: &before.text, fields: &before_fields };
-    let new = Extract { text: &after.text, fields: &after_fields };
-    Some(match kind {
-        Kind::Baseline => Change::baseline(new, Extent::Bounded),
-        Kind::New => Change::new_document(new, Extent::Bounded),
-        Kind::Changed => return Change::changed(old, new, Extent::Bounded),
-        Kind::Removed => Change::removed(old, Extent::Bounded),
-        Kind::Returned => Change::returned(old, new, Extent::Bounded),
-    })
-}
-
-/// Fields as deliveries have them: a value, or a list of several.
-pub(crate) fn values(fields: &ExtractFields) -> Fields {
-    let value = |values: &Vec<String>| match values.as_slice() {
-        [value] => Value::from(value.as_str()),
-        values => Value::from(values.to_vec()),
-    };
-    fields.iter().map(|(name, found)| (name.clone(), value(found))).collect::<BTreeMap<_, _>>()
 }

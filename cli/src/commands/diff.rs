@@ -6,11 +6,10 @@ mod plain;
 use std::env;
 use std::io::{self, IsTerminal};
 
-use changes::{Change, Extent, Extract, Fields};
+use changes::{Change, ChangeKind, Extent, Extract, fields_of};
 use clap::Args;
 use serde::Serialize;
-use serde_json::Value;
-use store::catalog::{Catalog, ExtractContent, ExtractFields, VersionRow, WhichVersion};
+use store::catalog::{Catalog, ExtractContent, VersionRow, WhichVersion};
 use tokio::task::spawn_blocking;
 
 use super::catalog::{CatalogArguments, InspectError, subscription_id, subscription_name};
@@ -19,8 +18,6 @@ use crate::output::SubscriptionName;
 
 /// How many documents an error names at most.
 const MOST_NAMED: u32 = 10;
-/// The kind of a version whose document was not there.
-const REMOVED: &str = "Removed";
 
 /// What to compare, and how to show it.
 #[derive(Args)]
@@ -129,8 +126,11 @@ async fn compare(catalog: &Catalog, arguments: &DiffArguments) -> Result<Compari
             found.ok_or_else(|| DiffError::NothingBefore { number: to.number, url: url.clone() })?
         }
     };
-    let [old, new] = catalog.extract_contents([from.extract_id, to.extract_id]).await?;
-    let is_there = (from.kind != REMOVED, to.kind != REMOVED);
+    let mut contents = catalog.extract_contents(&[from.extract_id, to.extract_id]).await?;
+    // Of a document that was removed, the extract is that of the version before.
+    let new = contents.get(&to.extract_id).cloned().unwrap_or_default();
+    let old = contents.remove(&from.extract_id).unwrap_or_default();
+    let is_there = (from.kind != ChangeKind::Removed.name(), to.kind != ChangeKind::Removed.name());
     // Megabytes of text take a while.
     let change = spawn_blocking(move || change(&old, &new, is_there)).await?;
     Ok(Comparison { url, from, to, change })
@@ -171,7 +171,7 @@ async fn no_document(
 
 /// What differs between two versions, of which the document may not have been there at one or the other.
 fn change(old: &ExtractContent, new: &ExtractContent, is_there: (bool, bool)) -> Option<Change> {
-    let (old_fields, new_fields) = (fields(&old.fields), fields(&new.fields));
+    let (old_fields, new_fields) = (fields_of(&old.fields), fields_of(&new.fields));
     let old = Extract { text: &old.text, fields: &old_fields };
     let new = Extract { text: &new.text, fields: &new_fields };
     match is_there {
@@ -182,34 +182,14 @@ fn change(old: &ExtractContent, new: &ExtractContent, is_there: (bool, bool)) ->
     }
 }
 
-/// One value is a text, several are a list.
-fn fields(extracted: &ExtractFields) -> Fields {
-    let value = |values: &[String]| match values {
-        [only] => Value::from(only.as_str()),
-        several => Value::from(several),
-    };
-    extracted.iter().map(|(name, values)| (name.clone(), value(values))).collect()
-}
-
 fn is_colourful() -> bool {
     // https://no-color.org: any value but an empty one.
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A field's value for a person: text as it is, a list with commas.
-fn readable(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(readable).collect::<Vec<_>>().join(", "),
-        value => value.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use changes::ChangeKind;
 
     use super::*;
 
@@ -273,16 +253,5 @@ mod tests {
         assert!(page.starts_with("<!doctype html>\n<meta charset=\"utf-8\">\n"), "{page}");
         assert!(page.contains("?a=1&amp;b=&lt;2&gt;") && page.contains("&lt;"), "{page}");
         assert!(!page.contains("<script>"), "{page}");
-    }
-
-    #[test]
-    fn one_value_is_a_text_and_several_are_a_list() {
-        let extracted = ExtractFields::from([
-            ("title".to_owned(), vec!["Smith v. Jones".to_owned()]),
-            ("judges".to_owned(), vec!["Kagan".to_owned(), "Barrett".to_owned()]),
-        ]);
-        let fields = fields(&extracted);
-        assert_eq!(readable(&fields["title"]), "Smith v. Jones");
-        assert_eq!(readable(&fields["judges"]), "Kagan, Barrett");
     }
 }

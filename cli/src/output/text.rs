@@ -117,11 +117,13 @@ fn ended(run: &RunRow) -> Vec<(&'static str, String)> {
         .iter()
         .filter(|document| document.changed)
         .map(|document| {
-            let kind = document.version.as_ref().map(|version| version.kind.as_str());
-            let word = match kind {
-                Some("Changed") => "changed",
-                Some("Removed") => "removed",
-                Some("Returned") => "returned",
+            let word = match document.version.as_ref().map(|version| (version.kind.as_str(), version.number))
+            {
+                Some(("Changed", _)) => "changed",
+                Some(("Removed", _)) => "removed",
+                Some(("Returned", _)) => "returned",
+                // Under other selectors.
+                Some(("Baseline", number)) if number > 1 => "baseline",
                 _ => "new",
             };
             (word, format!("{subscription}  {}{}", described(document), diff(document)))

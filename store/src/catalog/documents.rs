@@ -277,13 +277,12 @@ async fn store(
 ) -> Result<Option<Stored>, CatalogError> {
     let artifact = match document.evidence {
         Evidence::New(_) => {
-            let inserted = artifacts::inserted_from(9);
+            let inserted = artifacts::inserted_from(10);
             format!("insert into artifacts ({INSERTED_COLUMNS}) {inserted} from document returning *")
         }
-        Evidence::Known(_) => "select a.* from artifacts a, document where a.id = $9".to_owned(),
+        Evidence::Known(_) => "select a.* from artifacts a, document where a.id = $10".to_owned(),
     };
     let answered = health::ANSWERED;
-    let misses_some = document.findings.is_some_and(|findings| findings.misses_some);
     let sql = format!(
         "with run as materialized (
              select r.id, r.subscription_id, s.source_id, s.selection_hash
@@ -305,7 +304,7 @@ async fn store(
                  phase = case when c.is_finished then 'Stored' else 'Fetched' end,
                  finished_at = case when c.is_finished then $3 end,
                  changed = c.is_changed and not c.is_list,
-                 is_whole = case when c.is_list then not {misses_some} end,
+                 is_whole = case when c.is_list then not $9 end,
                  marker = case when not $5 then d.marker end
              from artifact a, document o, compared c where d.run_id = o.run_id and d.url = o.url
              returning d.changed, d.is_base, o.source_id, c.is_finished, c.is_list),
@@ -330,7 +329,8 @@ async fn store(
         .bind(findings.is_some_and(|findings| findings.is_cut_short))
         .bind(findings.is_some())
         .bind(document.parser_version)
-        .bind(run_reasons::UNCHANGED);
+        .bind(run_reasons::UNCHANGED)
+        .bind(findings.is_some_and(|findings| findings.misses_some));
     let query = match document.evidence {
         Evidence::New(artifact) => artifacts::bind(query, artifact),
         Evidence::Known(id) => query.bind(id),

@@ -136,41 +136,7 @@ pub struct RunReport {
     pub finished_at: Option<Timestamp>,
 }
 
-/// What a subscription's status shows of its runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SubscriptionSummary {
-    /// The catalog's id of the subscription.
-    pub subscription_id: i64,
-    /// The due time of its latest scheduled run.
-    pub last_schedule_time: Option<Timestamp>,
-    /// Its latest run that was not skipped.
-    pub last_run: Option<RunReport>,
-    /// Its latest due time without a run.
-    pub last_skip: Option<SkippedDueTime>,
-    /// Runs that have not ended.
-    pub active_runs: i64,
-    /// Versions of its documents.
-    pub versions: i64,
-    /// When a run last brought a change.
-    pub last_change_time: Option<Timestamp>,
-    /// The last request for a run that was honoured.
-    pub last_request: Option<String>,
-    /// The last request for a backfill that was honoured.
-    pub last_backfill: Option<String>,
-}
-
-/// A due time for which no run was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SkippedDueTime {
-    /// The due time.
-    pub scheduled_for: Timestamp,
-    /// A CamelCase word for why.
-    pub reason: String,
-    /// A sentence for a person.
-    pub message: Option<String>,
-}
-
-const RUN_COLUMNS: &str = "r.id, r.subscription_id, r.scheduled_for, r.phase, r.reason, r.message, r.changed, r.trace_id, \
+pub(super) const RUN_COLUMNS: &str = "r.id, r.subscription_id, r.scheduled_for, r.phase, r.reason, r.message, r.changed, r.trace_id, \
      r.created_at, r.finished_at, s.uid, s.namespace, s.name";
 
 impl Catalog {
@@ -331,40 +297,6 @@ impl Catalog {
             .map_err(failed("look up ended runs"))?;
         rows.iter().map(|row| report(row).map_err(failed("read a run"))).collect()
     }
-
-    /// What the statuses of the given subscriptions show, in one statement.
-    ///
-    /// # Errors
-    /// When the catalog fails.
-    pub async fn summaries(
-        &self,
-        subscription_ids: &[i64],
-    ) -> Result<Vec<SubscriptionSummary>, CatalogError> {
-        let sql = format!(
-            "select s.id as summary_of, s.last_request, s.last_backfill, scheduled.scheduled_for as last_schedule_time,
-                 change.finished_at as last_change_time, active.count as active_runs, versions.count as versions,
-                 skip.scheduled_for as skip_time, skip.reason as skip_reason, skip.message as skip_message, last.*
-             from subscriptions s
-             left join lateral (select {RUN_COLUMNS} from runs r where r.subscription_id = s.id and r.phase <> 'Skipped'
-                 order by r.created_at desc, r.scheduled_for desc limit 1) last on true
-             left join lateral (select scheduled_for from runs where subscription_id = s.id
-                 and trigger = 'Schedule' and phase <> 'Skipped' order by scheduled_for desc limit 1) scheduled on true
-             left join lateral (select scheduled_for, reason, message from runs where subscription_id = s.id
-                 and phase = 'Skipped' order by scheduled_for desc limit 1) skip on true
-             left join lateral (select finished_at from runs where subscription_id = s.id and changed
-                 order by finished_at desc limit 1) change on true
-             cross join lateral (select count(*) from runs
-                 where subscription_id = s.id and finished_at is null) active
-             cross join lateral (select count(*) from versions where subscription_id = s.id) versions
-             where s.id = any($1)"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(subscription_ids)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed("summarise subscriptions"))?;
-        rows.iter().map(|row| summary(row).map_err(failed("read a summary"))).collect()
-    }
 }
 
 /// Ends the run when it waits for none of its documents any more. The caller holds the run's row locked.
@@ -448,7 +380,7 @@ fn phase(row: &PgRow) -> Result<RunPhase, sqlx::Error> {
     row.try_get::<String, _>("phase")?.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))
 }
 
-fn report(row: &PgRow) -> Result<RunReport, sqlx::Error> {
+pub(super) fn report(row: &PgRow) -> Result<RunReport, sqlx::Error> {
     Ok(RunReport {
         id: row.try_get("id")?,
         subscription_id: row.try_get("subscription_id")?,
@@ -466,25 +398,4 @@ fn report(row: &PgRow) -> Result<RunReport, sqlx::Error> {
         created_at: row.try_get::<jiff_sqlx::Timestamp, _>("created_at")?.to_jiff(),
         finished_at: time(row.try_get("finished_at")?),
     })
-}
-
-fn summary(row: &PgRow) -> Result<SubscriptionSummary, sqlx::Error> {
-    let has_run = row.try_get::<Option<Uuid>, _>("id")?.is_some();
-    Ok(SubscriptionSummary {
-        subscription_id: row.try_get("summary_of")?,
-        last_schedule_time: time(row.try_get("last_schedule_time")?),
-        last_run: if has_run { Some(report(row)?) } else { None },
-        last_skip: skipped(row)?,
-        active_runs: row.try_get("active_runs")?,
-        versions: row.try_get("versions")?,
-        last_change_time: time(row.try_get("last_change_time")?),
-        last_request: row.try_get("last_request")?,
-        last_backfill: row.try_get("last_backfill")?,
-    })
-}
-
-fn skipped(row: &PgRow) -> Result<Option<SkippedDueTime>, sqlx::Error> {
-    let Some(scheduled_for) = time(row.try_get("skip_time")?) else { return Ok(None) };
-    let (reason, message) = (row.try_get("skip_reason")?, row.try_get("skip_message")?);
-    Ok(Some(SkippedDueTime { scheduled_for, reason, message }))
 }

@@ -167,34 +167,21 @@ impl Catalog {
         rows.iter().map(version).collect::<Result<_, _>>().map_err(failed("read a version"))
     }
 
-    /// Text and fields of extracts, in the order of their ids here.
+    /// Text and fields of extracts, by their ids.
     ///
     /// # Errors
-    /// When the catalog fails, or there is no such extract.
-    pub async fn extract_contents<const N: usize>(
-        &self,
-        ids: [i64; N],
-    ) -> Result<[ExtractContent; N], CatalogError> {
+    /// When the catalog fails.
+    pub async fn extract_contents(&self, ids: &[i64]) -> Result<HashMap<i64, ExtractContent>, CatalogError> {
         let rows = sqlx::query("select id, text, fields from extracts where id = any($1)")
-            .bind(ids.as_slice())
+            .bind(ids)
             .fetch_all(&self.pool)
             .await
             .map_err(failed("look up texts"))?;
-        let mut contents = std::array::from_fn(|_| ExtractContent::default());
-        for (id, content) in ids.iter().zip(&mut contents) {
-            let mut read = || -> Result<(), sqlx::Error> {
-                for row in &rows {
-                    if row.try_get::<i64, _>("id")? == *id {
-                        content.text = row.try_get("text")?;
-                        content.fields = row.try_get::<Json<ExtractFields>, _>("fields")?.0;
-                        return Ok(());
-                    }
-                }
-                Err(sqlx::Error::RowNotFound)
-            };
-            read().map_err(failed("read texts"))?;
-        }
-        Ok(contents)
+        let content = |row: &PgRow| {
+            let fields = row.try_get::<Json<ExtractFields>, _>("fields")?.0;
+            Ok((row.try_get("id")?, ExtractContent { text: row.try_get("text")?, fields }))
+        };
+        rows.iter().map(content).collect::<Result<_, _>>().map_err(failed("read texts"))
     }
 
     /// Finishes a document that was compared and, with the last document, its run; `new` is the version that it makes, if

@@ -1,11 +1,10 @@
 //! What a target is sent.
 
 use changes::{
-    Artifact, Change, Data, Delivery, Document, DocumentChange, EventType, Source, Subscription, Version,
+    Artifact, Change, ChangeKind, Data, Delivery, Document, DocumentChange, EventType, Source, Subscription,
+    Version, fields_of,
 };
 use store::catalog::{DeliveredVersion, DeliveryWork, VersionEvidence};
-
-use crate::version::values;
 
 /// The delivery of some versions.
 ///
@@ -33,8 +32,8 @@ fn document_change(delivered: DeliveredVersion) -> Result<DocumentChange, serde_
     let change: Change = serde_json::from_value(delivered.change)?;
     let version = Some(version(&delivered.version));
     // A version that is not there any more has the text that was there before.
-    let (old, new) = match delivered.kind.as_str() {
-        "Removed" => (delivered.previous.as_ref().map(self::version), None),
+    let (old, new) = match change.kind {
+        ChangeKind::Removed => (delivered.previous.as_ref().map(self::version), None),
         _ => (delivered.previous.as_ref().map(self::version), version),
     };
     let document = Document {
@@ -44,7 +43,7 @@ fn document_change(delivered: DeliveredVersion) -> Result<DocumentChange, serde_
         trace_id: delivered.trace_id,
         old,
         new,
-        fields: values(&delivered.fields),
+        fields: fields_of(&delivered.fields),
     };
     Ok(DocumentChange::new(document, change))
 }

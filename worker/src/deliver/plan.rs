@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use changes::{Change, ChangeKind, Extent, Extract, Wanted, When};
+use changes::{Change, ChangeKind, Extent, Wanted, When};
 use events::{Event, Handler, HandlerError, VersioningResult, run_reasons};
 use regex::RegexBuilder;
-use store::catalog::{ExtractContent, PlanWork, TargetSettings, WantedBy};
-use tokio::task::spawn_blocking;
+use store::catalog::{PlanWork, TargetSettings, WantedBy};
 
 use crate::{
     Tools,
+    comparison::change,
     tools::{catalog_failed, permanent},
-    version::values,
 };
 
 /// The memory that a target's regular expression may take, in bytes: as validation has it.
@@ -81,34 +80,12 @@ impl Plan {
 
     /// The change with all that its size left out.
     async fn whole(&self, work: &PlanWork, kind: ChangeKind) -> Result<Change, HandlerError> {
-        let catalog = &self.tools.catalog;
-        let (before, after) = match work.previous_extract_id {
-            Some(previous) if kind != ChangeKind::Removed => {
-                let [before, after] =
-                    catalog.extract_contents([previous, work.extract_id]).await.map_err(catalog_failed)?;
-                (before, after)
-            }
-            _ => {
-                let [only] = catalog.extract_contents([work.extract_id]).await.map_err(catalog_failed)?;
-                match kind {
-                    ChangeKind::Removed => (only, ExtractContent::default()),
-                    _ => (ExtractContent::default(), only),
-                }
-            }
+        let (before, after) = match kind {
+            // Its text is what was there.
+            ChangeKind::Removed => (Some(work.extract_id), None),
+            _ => (work.previous_extract_id, Some(work.extract_id)),
         };
-        let whole = spawn_blocking(move || {
-            let (before_fields, after_fields) = (values(&before.fields), values(&after.fields));
-            let old = Extract { text: &before.text, fields: &before_fields };
-            let new = Extract { text: &after.text, fields: &after_fields };
-            match kind {
-                ChangeKind::Baseline => Change::baseline(new, Extent::Whole),
-                ChangeKind::New => Change::new_document(new, Extent::Whole),
-                ChangeKind::Removed => Change::removed(old, Extent::Whole),
-                ChangeKind::Changed | ChangeKind::Returned => Change::returned(old, new, Extent::Whole),
-            }
-        });
-        let whole = whole.await.map_err(|error| permanent(run_reasons::HANDLER_FAILED, error))?;
-        Ok(Change { kind, ..whole })
+        change(&self.tools, kind, before, after, Extent::Whole).await
     }
 }
 
@@ -118,17 +95,7 @@ fn when(target: &TargetSettings) -> Option<When> {
         Some(expression) => Some(RegexBuilder::new(expression).size_limit(REGEX_SIZE).build().ok()?),
         None => None,
     };
-    let kinds: BTreeSet<ChangeKind> = target.kinds.iter().filter_map(|name| kind(name)).collect();
+    let kinds: BTreeSet<ChangeKind> =
+        target.kinds.iter().filter_map(|name| ChangeKind::named(name)).collect();
     Some(if target.kinds.is_empty() { When { matches, ..When::default() } } else { When { kinds, matches } })
-}
-
-fn kind(name: &str) -> Option<ChangeKind> {
-    Some(match name {
-        "Baseline" => ChangeKind::Baseline,
-        "New" => ChangeKind::New,
-        "Changed" => ChangeKind::Changed,
-        "Removed" => ChangeKind::Removed,
-        "Returned" => ChangeKind::Returned,
-        _ => return None,
-    })
 }

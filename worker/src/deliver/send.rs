@@ -15,7 +15,7 @@ use crate::{
 /// How much earlier than it is due a delivery may be tried: clocks differ.
 const EARLY: SignedDuration = SignedDuration::from_secs(2);
 /// An event that comes earlier than by this is an old one, of a delivery that was put off since.
-const LONG: SignedDuration = SignedDuration::from_mins(1);
+const STALE: SignedDuration = SignedDuration::from_mins(1);
 /// How soon a run's digest is looked at again while the run goes on.
 const RUN_LOOKED_AT_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
@@ -37,7 +37,7 @@ impl Handler for Send {
         let catalog = &self.tools.catalog;
         let work = catalog.delivery_work(request.delivery_id).await.map_err(catalog_failed)?;
         let now = self.tools.clock.now();
-        let Some(work) = work.filter(|work| !work.is_finished && work.due_at <= later(now, LONG)) else {
+        let Some(work) = work.filter(|work| !work.is_finished && work.due_at <= later(now, STALE)) else {
             return Ok(Vec::new());
         };
         if work.due_at > later(now, EARLY) {

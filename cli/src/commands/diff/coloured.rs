@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
-use changes::{Change, FieldChange, Line, LineTag, Part};
+use changes::{Change, FieldChange, Line, LineTag, Part, readable};
 
-use super::readable;
 use crate::commands::show::one_line;
 
 const BOLD: &str = "\u{1b}[1m";
