@@ -141,3 +141,36 @@ async fn a_target_that_is_gone_gets_nothing_more_until_its_spec_changes() {
     tipstaff.condition("tsub/court", "Delivering", "True", Some("Delivered")).await;
     tipstaff.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_delivery_tries_a_target_that_fails_and_the_others_follow_it() {
+    let (site, hook) = (Origin::start("").await, Origin::start("").await);
+    site.put("/list", HTML, list(&["/1"]));
+    site.put("/1", HTML, "<p>one");
+    let tipstaff = Installation::new("failing").await;
+    let _operator = tipstaff.operator(&[]);
+    let _worker = tipstaff.worker(&[]);
+    let delivery = format!("{{ name: clerks, webhook: {{ url: '{}' }} }}", hook.url());
+    tipstaff.apply(&manifests(&site, &delivery)).await;
+    tipstaff.condition("tsub/court", "Ready", "True", Some("Scheduled")).await;
+    run(&tipstaff, 1).await;
+    hook.set(503, "busy");
+    let changed = async |number: usize| {
+        site.put("/1", HTML, format!("<p>amended, {number}"));
+        run(&tipstaff, number).await;
+    };
+    changed(2).await;
+    tipstaff.condition("tsub/court", "Delivering", "False", Some("HttpStatus")).await;
+    // The next attempt is a minute off when the second has failed.
+    posted(&hook, 2).await;
+    changed(3).await;
+    let put_off =
+        "select count(*) from deliveries where attempts = 0 and due_at > created_at + interval '5 seconds'";
+    eventually("a delivery that waits for the other", SOON, async || {
+        let found = tipstaff.count(put_off).await;
+        if found == 1 { Ok(()) } else { Err(found) }
+    })
+    .await;
+    assert_eq!(hook.all_requests().len(), 2, "it was not sent itself");
+    tipstaff.remove().await;
+}

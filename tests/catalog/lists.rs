@@ -122,3 +122,20 @@ async fn evidence_of_a_document_that_is_not_finished_by_it_is_kept() {
     assert_eq!(work.latest.unwrap().fetch_hash, fetched('a').fetch_hash);
     assert!(place.is_active(run).await);
 }
+
+#[tokio::test]
+async fn what_was_fetched_and_not_compared_is_fetched_again_whatever_its_list_says() {
+    let place = Place::new().await;
+    let subscription = place.subscription("lost").await;
+    let run = place.begun_run(&subscription, minute(1), &[URL]).await;
+    let pages = vec![found(run, OPINION, "1", false), found(run, ORDER, "1", false)];
+    store(&place, run, URL, 'a', &findings(pages, 5)).await;
+    place.store(run, OPINION, 'b', minute(2)).await;
+    let evidence = fetched('c');
+    place.catalog.store_document(run, ORDER, &document(Evidence::New(&evidence)), minute(2)).await.unwrap();
+    place.catalog.fail_run(run, "Replaced", "", minute(3)).await.unwrap();
+    let next = place.begun_run(&subscription, minute(4), &[URL]).await;
+    let known = place.catalog.known_documents(next, &[OPINION, ORDER]).await.unwrap();
+    assert_eq!(known[OPINION].marker.as_deref(), Some("1"));
+    assert_eq!(known[ORDER].marker, None);
+}
