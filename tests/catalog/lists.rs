@@ -138,4 +138,8 @@ async fn what_was_fetched_and_not_compared_is_fetched_again_whatever_its_list_sa
     let known = place.catalog.known_documents(next, &[OPINION, ORDER]).await.unwrap();
     assert_eq!(known[OPINION].marker.as_deref(), Some("1"));
     assert_eq!(known[ORDER].marker, None);
+    // An older release compared nothing.
+    place.execute("delete from document_heads").await;
+    let known = place.catalog.known_documents(next, &[OPINION]).await.unwrap();
+    assert_eq!(known[OPINION].marker, None);
 }
