@@ -27,7 +27,9 @@ impl FetchError {
         if source.is_timeout() {
             return Self::Timeout { url };
         }
-        if find::<hyper::Error>(&source).is_some_and(hyper::Error::is_parse_too_large) {
+        if find::<hyper::Error>(&source).is_some_and(hyper::Error::is_parse_too_large)
+            || find::<h2::Error>(&source).is_some_and(is_of_headers)
+        {
             return Self::HeadersTooLarge { url, source };
         }
         if let Some(tls) = find::<rustls::Error>(&source) {
@@ -56,6 +58,16 @@ impl FetchError {
             Self::BodyTruncated { url, cause, source }
         }
     }
+}
+
+/// What the library of HTTP/2 says, and has no kind for, of headers in more parts than it takes.
+const HTTP_2_HEADERS_WITHOUT_END: &str = "too_many_continuations";
+
+/// Whether an answer of HTTP/2 was refused for its headers: they are larger than the client said that it reads, or cannot be
+/// such. What else breaks the protocol breaks the connection, and not one answer.
+fn is_of_headers(error: &h2::Error) -> bool {
+    let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
+    error.is_library() && (is_refused || error.to_string().contains(HTTP_2_HEADERS_WITHOUT_END))
 }
 
 /// Whether a decoder met bytes that it does not understand, rather than their end.

@@ -21,18 +21,41 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use worker::fetch::{FetchError, Redirect, install_crypto_provider};
 
-use crate::site::{Fetching, PAGE_SHA256, Site, body, request};
+use crate::site::{Fetching, PAGE, PAGE_SHA256, Site, body, request};
 
 const FOLDER: &str = "TIPSTAFF_TEST_CERTIFICATES";
 
 #[test]
 fn only_certificates_of_a_trusted_authority_for_the_host_and_the_day_are_accepted() {
+    let own_name = "tls::only_certificates_of_a_trusted_authority_for_the_host_and_the_day_are_accepted";
+    with_authority(own_name, async |folder| ask_each(folder).await);
+}
+
+#[test]
+fn http_2_is_spoken_and_its_headers_are_limited() {
+    with_authority("tls::http_2_is_spoken_and_its_headers_are_limited", async |folder| {
+        let fetching = Fetching::local().await;
+        let address = speaking_http_2(&folder.join("good")).await;
+        let url = |bytes: usize| format!("https://localhost:{}/{bytes}", address.port());
+        let (exchange, body) = body(fetching.get(&url(1_000)).await);
+        assert_eq!(body.sha256, PAGE_SHA256);
+        let long = exchange.headers.iter().find(|(name, _)| name == "x-long").map(|(_, value)| value.len());
+        assert_eq!(long, Some(1_000));
+        for bytes in [50_000, 1_000_000] {
+            let error = fetching.get(&url(bytes)).await.unwrap_err();
+            assert_eq!((error.reason(), error.is_transient()), ("HeadersTooLarge", false), "{error:?}");
+            fetching.get(&url(1_000)).await.unwrap();
+        }
+    });
+}
+
+/// Runs a test that trusts an authority of its own, whose certificates are in the folder.
+fn with_authority(own_name: &str, test: impl AsyncFnOnce(&Path)) {
     if let Some(folder) = std::env::var_os(FOLDER) {
-        return tokio::runtime::Runtime::new().unwrap().block_on(ask_each(folder.as_ref()));
+        return tokio::runtime::Runtime::new().unwrap().block_on(test(folder.as_ref()));
     }
     let folder = TempDir::new().unwrap();
     write_certificates(folder.path());
-    let own_name = "tls::only_certificates_of_a_trusted_authority_for_the_host_and_the_day_are_accepted";
     let run = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", own_name, "--nocapture"])
         .env(FOLDER, folder.path())
@@ -68,14 +91,45 @@ fn write_certificates(folder: &Path) {
     std::fs::write(folder.join("self-signed"), certificate.pem() + &key.serialize_pem()).unwrap();
 }
 
-/// Answers every request with a redirect to `target`.
-async fn redirecting(pem: &Path, target: String) -> (SocketAddr, Arc<AtomicUsize>) {
+/// What a server with this certificate and key accepts.
+fn acceptor(pem: &Path, protocol: &[u8]) -> TlsAcceptor {
     install_crypto_provider();
     let certificate = CertificateDer::from_pem_file(pem).unwrap();
     let key = PrivateKeyDer::from_pem_file(pem).unwrap();
-    let config =
+    let mut config =
         ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    config.alpn_protocols = vec![protocol.to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Speaks HTTP/2 only. A path says how long a header of its answer is.
+async fn speaking_http_2(pem: &Path) -> SocketAddr {
+    let acceptor = acceptor(pem, b"h2");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let stream = acceptor.accept(stream).await.unwrap();
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, mut answer))) = connection.accept().await {
+                    let bytes: usize = request.uri().path()[1..].parse().unwrap();
+                    let headers =
+                        http::Response::builder().header("x-long", "x".repeat(bytes)).body(()).unwrap();
+                    // The client may refuse it.
+                    if let Ok(mut stream) = answer.send_response(headers, false) {
+                        let _ = stream.send_data(PAGE.into(), true);
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Answers every request with a redirect to `target`.
+async fn redirecting(pem: &Path, target: String) -> (SocketAddr, Arc<AtomicUsize>) {
+    let acceptor = acceptor(pem, b"http/1.1");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let requests = Arc::new(AtomicUsize::new(0));
