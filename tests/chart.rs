@@ -243,6 +243,15 @@ async fn kafka_is_told_of_passwords_without_encryption() {
     assert_eq!(properties, "sasl.mechanism=PLAIN;security.protocol=SASL_PLAINTEXT");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_property_of_kafka_wins_over_what_follows_from_other_values() {
+    let stack = Stack::shared().await.unwrap();
+    let values = "kafka: {tls: {enabled: true}, properties: {security.protocol: PLAINTEXT, linger.ms: 5}}";
+    let made = objects(&stack, "court", values).await;
+    let operator = container(one(&made, "Deployment", "tipstaff-operator"));
+    assert_eq!(variable(operator, "KAFKA_PROPERTIES")["value"], "linger.ms=5;security.protocol=PLAINTEXT");
+}
+
 /// A file's folder is a volume of the Secret.
 fn assert_mounted(object: &Value, path: &str, secret: &str) {
     let folder = path.rsplit_once('/').unwrap().0;
@@ -361,20 +370,45 @@ async fn prometheus_and_grafana_get_what_they_look_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_notes_say_the_next_command() {
+async fn the_notes_say_the_next_command_and_what_is_not_done() {
     let place = Place::new().await;
-    let values = merged(REQUIRED, "crds: {install: false}");
     let folder = folder("tipstaff");
-    let arguments =
-        ["install", RELEASE, &folder, "--namespace", &place.namespace, "--dry-run=server", "--values", "-"];
-    let shown = place.stack.helm(&arguments, &values).await.unwrap();
-    let notes = shown.split("NOTES:").nth(1).unwrap();
+    let notes = async |more: &str| {
+        let arguments = [
+            "install",
+            RELEASE,
+            &folder,
+            "--namespace",
+            &place.namespace,
+            "--dry-run=client",
+            "--values",
+            "-",
+        ];
+        let shown = place.stack.helm(&arguments, &merged(REQUIRED, more)).await.unwrap();
+        shown.split("NOTES:").nth(1).unwrap().to_owned()
+    };
     let test = format!("helm test tipstaff --namespace {}", place.namespace);
     let status =
         format!("kubectl rollout status deployment/tipstaff-operator --namespace {}", place.namespace);
+    let usual = notes("").await;
     for part in ["all namespaces", &status, &test, "/examples/public.yaml\n"] {
-        assert!(notes.contains(part), "{part:?} in {notes}");
+        assert!(usual.contains(part), "{part:?} in {usual}");
     }
     assert!(std::path::Path::new(&format!("{folder}/../../examples/public.yaml")).exists());
+
+    let of_some = [
+        ("workers.enabled is false", "workers: {enabled: false}"),
+        ("migration.enabled is false", "migration: {enabled: false}"),
+        ("the namespace courts", "watchNamespaces: [courts]"),
+    ];
+    for (part, values) in of_some {
+        assert!(notes(values).await.contains(part), "{part:?} with {values}");
+        assert!(!usual.contains(part), "{part:?} in {usual}");
+    }
+    let kept = "leaves the definitions with all Sources and Subscriptions";
+    assert!(usual.contains(kept), "{usual}");
+    for values in ["crds: {keep: false}", "crds: {install: false}"] {
+        assert!(!notes(values).await.contains(kept), "{values}");
+    }
     place.remove().await;
 }

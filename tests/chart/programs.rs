@@ -143,6 +143,12 @@ async fn the_migration_comes_first_and_the_operator_is_looked_after() {
     assert_eq!(budget["maxUnavailable"], 1);
     assert_eq!(budget["unhealthyPodEvictionPolicy"], "AlwaysAllow");
     assert_eq!(budget["selector"], deployment["spec"]["selector"]);
+    let spread = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"].as_array().unwrap();
+    assert!(!spread.is_empty());
+    for constraint in spread {
+        assert_eq!(constraint["maxSkew"], 1, "{constraint}");
+        assert_eq!(constraint["labelSelector"], deployment["spec"]["selector"], "{constraint}");
+    }
     let operator = container(deployment);
     for (probe, path) in
         [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")]
