@@ -6,6 +6,8 @@
 mod artifacts;
 #[path = "catalog/backfill.rs"]
 mod backfill;
+#[path = "catalog/batches.rs"]
+mod batches;
 #[path = "catalog/deliveries.rs"]
 mod deliveries;
 #[path = "catalog/health.rs"]

@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod backfill;
+mod batches;
 mod deliveries;
 mod documents;
 mod extracts;
@@ -26,7 +27,7 @@ mod summaries;
 mod targets;
 mod versions;
 
-use std::{cmp::Ordering, time::Duration};
+use std::{cmp::Ordering, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -35,6 +36,11 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+
+use artifacts::StoredBlobs;
+use batches::Batches;
+use documents::{CrawlWorkOf, StoredDocuments};
+use hosts::ClaimedSlots;
 
 pub use artifacts::{Artifact, LatestArtifact, NewArtifact};
 pub use deliveries::{PlanWork, WantedBy};
@@ -78,6 +84,10 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 #[derive(Clone, Debug)]
 pub struct Catalog {
     pool: PgPool,
+    crawl_work: Batches<CrawlWorkOf>,
+    slots: Batches<ClaimedSlots>,
+    stored_blobs: Batches<StoredBlobs>,
+    stored: Batches<StoredDocuments>,
 }
 
 /// The catalog did not do what it was asked to.
@@ -131,6 +141,23 @@ pub enum CatalogError {
         #[source]
         source: events::BoxError,
     },
+    /// What was asked together with others failed for all.
+    #[error(transparent)]
+    Together(Arc<CatalogError>),
+    /// The program ends.
+    #[error("the catalog is not asked any more, since the program ends")]
+    Ended,
+}
+
+impl CatalogError {
+    /// Whether the database refused a statement, and not whether it could be reached.
+    fn is_of_a_statement(&self) -> bool {
+        matches!(
+            self,
+            Self::Statement { source: sqlx::Error::Database(_) | sqlx::Error::Encode(_), .. }
+                | Self::Content { .. }
+        )
+    }
 }
 
 impl Catalog {
@@ -150,7 +177,13 @@ impl Catalog {
             .connect_with(options.application_name("tipstaff").options([IDLE_TRANSACTION]))
             .await
             .map_err(CatalogError::Connect)?;
-        Ok(Self { pool })
+        Ok(Self {
+            crawl_work: Batches::new(&pool),
+            slots: Batches::new(&pool),
+            stored_blobs: Batches::new(&pool),
+            stored: Batches::new(&pool),
+            pool,
+        })
     }
 
     /// Applies the migrations that are missing. Run by one process at a time; others wait.

@@ -138,7 +138,9 @@ impl Crawl {
         self.tools.metrics.fetched(&fetched);
         let artifact = match fetched {
             Ok(Fetched::Body { exchange, body }) => {
-                let blob_uri = self.store_body(crawl.source_id, exchange.responded_at, &body).await?;
+                let blob_uri = self
+                    .store_body(crawl.source_id, work.latest.as_ref(), exchange.responded_at, &body)
+                    .await?;
                 new_artifact(exchange, robots, &body, blob_uri)
             }
             Ok(Fetched::NotModified { exchange }) => {
@@ -212,9 +214,13 @@ impl Crawl {
     async fn store_body(
         &self,
         source_id: i64,
+        latest: Option<&LatestArtifact>,
         fetched_at: Timestamp,
         body: &SpooledBody,
     ) -> Result<String, HandlerError> {
+        if let Some(latest) = latest.filter(|latest| latest.fetch_hash == body.sha256) {
+            return Ok(latest.blob_uri.clone());
+        }
         let known = self.tools.catalog.stored_blob(source_id, &body.sha256).await.map_err(catalog_failed)?;
         if let Some(uri) = known {
             return Ok(uri);

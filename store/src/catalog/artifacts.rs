@@ -1,10 +1,11 @@
 //! Artifacts: evidence of what a server answered, and where its bytes are.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Row, postgres::PgRow, types::Json};
+use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError, failed, sql_time, time};
+use super::{Catalog, CatalogError, batches::Statement, failed, sql_time, time};
 
 /// Evidence of one fetch, before it is stored.
 #[derive(Clone, Debug)]
@@ -121,12 +122,7 @@ impl Catalog {
         source_id: i64,
         fetch_hash: &str,
     ) -> Result<Option<String>, CatalogError> {
-        sqlx::query_scalar("select blob_uri from artifacts where source_id = $1 and fetch_hash = $2 limit 1")
-            .bind(source_id)
-            .bind(fetch_hash)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(failed("look up a stored body"))
+        self.stored_blobs.ask((source_id, fetch_hash.to_owned())).await
     }
 
     /// The artifacts of a run's documents, in the order in which they were stored.
@@ -169,46 +165,112 @@ impl Catalog {
     }
 }
 
-/// What an artifact is made of.
-pub(super) const INSERTED_COLUMNS: &str = "source_id, run_id, source_url, final_url, redirects, request_headers, robots, \
-     fetch_hash, blob_uri, status, headers, content_type, sniffed_type, sniffed_list, charset, etag, last_modified, byte_size, \
-     remote_address, requested_at, fetched_at, finished_at, revisit_of";
+/// Looks up where sources' bodies of some hashes are stored.
+#[derive(Debug)]
+pub(super) struct StoredBlobs;
 
-/// Selects [`INSERTED_COLUMNS`] from what has `source_id`, `run_id` and `url`, and from what [`bind`] binds, of which this
-/// is the first parameter's number.
-pub(super) fn inserted_from(first: usize) -> String {
-    let parameters: Vec<String> = (first..first + BOUND).map(|number| format!("${number}")).collect();
-    format!("select source_id, run_id, url, {}", parameters.join(", "))
+#[async_trait]
+impl Statement for StoredBlobs {
+    /// The source and the hash.
+    type Question = (i64, String);
+    type Answer = Option<String>;
+    type Subject = (i64, String);
+
+    fn subject(question: &Self::Question) -> Self::Subject {
+        question.clone()
+    }
+
+    async fn ask(pool: &PgPool, questions: &[Self::Question]) -> Result<Vec<Option<String>>, CatalogError> {
+        let (sources, hashes): (Vec<i64>, Vec<&str>) =
+            questions.iter().map(|(source_id, hash)| (*source_id, hash.as_str())).unzip();
+        sqlx::query_scalar(
+            "select (select blob_uri from artifacts a
+                 where a.source_id = q.source_id and a.fetch_hash = q.fetch_hash limit 1)
+             from unnest($1::bigint[], $2::text[]) with ordinality as q (source_id, fetch_hash, number)
+             order by q.number",
+        )
+        .bind(sources)
+        .bind(hashes)
+        .fetch_all(pool)
+        .await
+        .map_err(failed("look up stored bodies"))
+    }
 }
 
-/// How many parameters [`bind`] binds.
-const BOUND: usize = 20;
+/// What an artifact is made of besides its document: the columns and their types, as [`bind`] binds them.
+const NEW_COLUMNS: [(&str, &str); 20] = [
+    ("final_url", "text"),
+    ("redirects", "jsonb"),
+    ("request_headers", "jsonb"),
+    ("robots", "text"),
+    ("fetch_hash", "text"),
+    ("blob_uri", "text"),
+    ("status", "integer"),
+    ("headers", "jsonb"),
+    ("content_type", "text"),
+    ("sniffed_type", "text"),
+    ("sniffed_list", "text"),
+    ("charset", "text"),
+    ("etag", "text"),
+    ("last_modified", "text"),
+    ("byte_size", "bigint"),
+    ("remote_address", "text"),
+    ("requested_at", "timestamptz"),
+    ("fetched_at", "timestamptz"),
+    ("finished_at", "timestamptz"),
+    ("revisit_of", "bigint"),
+];
+
+/// A table `new` of what [`bind`] binds, of which this is the first parameter's number: each artifact with the `number` of
+/// its document.
+pub(super) fn new_artifacts(first: usize) -> String {
+    let types = std::iter::once("bigint").chain(NEW_COLUMNS.iter().map(|(_, column_type)| *column_type));
+    let parameters: Vec<String> =
+        types.zip(first..).map(|(column_type, number)| format!("${number}::{column_type}[]")).collect();
+    let names = NEW_COLUMNS.map(|(name, _)| name).join(", ");
+    format!("unnest({}) as new (number, {names})", parameters.join(", "))
+}
+
+/// Inserts what [`new_artifacts`] has, which are among `tables`, with the source, the run and the URL that expressions of them
+/// tell.
+pub(super) fn inserted(document: &str, tables: &str) -> String {
+    let names = NEW_COLUMNS.map(|(name, _)| name).join(", ");
+    let values = NEW_COLUMNS.map(|(name, _)| format!("new.{name}")).join(", ");
+    format!(
+        "insert into artifacts (source_id, run_id, source_url, {names}) select {document}, {values} from {tables}"
+    )
+}
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-/// Binds what [`inserted_from`] refers to.
-pub(super) fn bind<'q>(query: Query<'q>, new: &'q NewArtifact) -> Query<'q> {
+/// Binds what [`new_artifacts`] refers to.
+pub(super) fn bind<'q>(query: Query<'q>, new: &[(i64, &'q NewArtifact)]) -> Query<'q> {
+    /// One column of them.
+    fn all<'q, T>(new: &[(i64, &'q NewArtifact)], column: impl Fn(&'q NewArtifact) -> T) -> Vec<T> {
+        new.iter().map(|(_, new)| column(new)).collect()
+    }
     query
-        .bind(&new.final_url)
-        .bind(Json(&new.redirects))
-        .bind(Json(&new.request_headers))
-        .bind(new.robots)
-        .bind(&new.fetch_hash)
-        .bind(&new.blob_uri)
-        .bind(i32::from(new.status))
-        .bind(Json(&new.headers))
-        .bind(&new.content_type)
-        .bind(&new.sniffed_type)
-        .bind(&new.sniffed_list)
-        .bind(&new.charset)
-        .bind(&new.etag)
-        .bind(&new.last_modified)
-        .bind(new.byte_size)
-        .bind(&new.remote_address)
-        .bind(sql_time(new.requested_at))
-        .bind(sql_time(new.fetched_at))
-        .bind(sql_time(new.finished_at))
-        .bind(new.revisit_of)
+        .bind(new.iter().map(|(number, _)| *number).collect::<Vec<_>>())
+        .bind(all(new, |new| &new.final_url))
+        .bind(all(new, |new| Json(&new.redirects)))
+        .bind(all(new, |new| Json(&new.request_headers)))
+        .bind(all(new, |new| new.robots))
+        .bind(all(new, |new| &new.fetch_hash))
+        .bind(all(new, |new| &new.blob_uri))
+        .bind(all(new, |new| i32::from(new.status)))
+        .bind(all(new, |new| Json(&new.headers)))
+        .bind(all(new, |new| new.content_type.as_deref()))
+        .bind(all(new, |new| new.sniffed_type.as_deref()))
+        .bind(all(new, |new| new.sniffed_list.as_deref()))
+        .bind(all(new, |new| new.charset.as_deref()))
+        .bind(all(new, |new| new.etag.as_deref()))
+        .bind(all(new, |new| new.last_modified.as_deref()))
+        .bind(all(new, |new| new.byte_size))
+        .bind(all(new, |new| new.remote_address.as_deref()))
+        .bind(all(new, |new| sql_time(new.requested_at)))
+        .bind(all(new, |new| sql_time(new.fetched_at)))
+        .bind(all(new, |new| sql_time(new.finished_at)))
+        .bind(all(new, |new| new.revisit_of))
 }
 
 pub(super) fn artifact(row: &PgRow) -> Result<Artifact, sqlx::Error> {

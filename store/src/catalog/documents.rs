@@ -1,17 +1,24 @@
 //! Documents: what a run has to bring in, and what becomes of each when it was fetched.
 
+mod storing;
+mod work;
+
 use events::run_reasons;
 use jiff::Timestamp;
-use sqlx::{PgConnection, Row, types::Json};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
     Artifact, Catalog, CatalogError, Findings, LatestArtifact, NewArtifact, SourceSettings,
-    artifacts::{self, ARTIFACT_COLUMNS, INSERTED_COLUMNS, LATEST_COLUMNS},
+    artifacts::{self, ARTIFACT_COLUMNS},
     failed, health, lists,
     runs::end_if_complete,
     sql_time,
 };
+use storing::{Fetched, Stored, store};
+
+pub(super) use storing::StoredDocuments;
+pub(super) use work::CrawlWorkOf;
 
 /// What the crawl role needs to fetch a document.
 #[derive(Clone, Debug)]
@@ -78,41 +85,7 @@ impl Catalog {
     /// # Errors
     /// When the catalog fails.
     pub async fn crawl_work(&self, run_id: Uuid, url: &str) -> Result<Option<CrawlWork>, CatalogError> {
-        let sql = format!(
-            "select d.phase = 'Pending' and r.finished_at is null as is_pending, d.phase = 'Fetched' or d.phase = 'Stored' and d.artifact_id is not null as is_stored,
-                 d.is_base, d.is_list, r.scheduled_for, o.namespace, o.settings, {LATEST_COLUMNS}
-             from documents d join runs r on r.id = d.run_id
-             join subscriptions s on s.id = r.subscription_id join sources o on o.id = s.source_id
-             left join lateral (select * from artifacts where source_id = o.id and source_url = d.url
-                 order by id desc limit 1) l on true
-             where d.run_id = $1 and d.url = $2"
-        );
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(run_id)
-            .bind(url)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(failed("look up a document"))?;
-        let Some(row) = row else { return Ok(None) };
-        let artifact = if row.try_get("is_stored").map_err(failed("read a document"))? {
-            let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
-            artifact_of(&mut connection, run_id, url).await?
-        } else {
-            None
-        };
-        let work = || -> Result<CrawlWork, sqlx::Error> {
-            Ok(CrawlWork {
-                is_pending: row.try_get("is_pending")?,
-                is_base: row.try_get("is_base")?,
-                is_list: row.try_get("is_list")?,
-                scheduled_for: row.try_get::<jiff_sqlx::Timestamp, _>("scheduled_for")?.to_jiff(),
-                artifact,
-                latest: artifacts::latest(&row)?,
-                namespace: row.try_get("namespace")?,
-                source: row.try_get::<Json<SourceSettings>, _>("settings")?.0,
-            })
-        };
-        work().map(Some).map_err(failed("read a document"))
+        self.crawl_work.ask((run_id, url.to_owned())).await
     }
 
     /// Keeps evidence of a document. What is as it was when it was last compared is finished with that and, with the last
@@ -128,23 +101,16 @@ impl Catalog {
         document: &FetchedDocument<'_>,
         now: Timestamp,
     ) -> Result<StoredDocument, CatalogError> {
+        let mut fetched = Fetched::new(run_id, url, document, now);
         let stored = match document.findings.filter(|findings| !findings.is_empty()) {
-            None => {
-                let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
-                store(&mut connection, run_id, url, document, now).await?
-            }
+            None => self.stored.ask(fetched).await?,
             Some(findings) => {
                 let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
                 let (found, is_cut_short) = lists::fitting(&mut transaction, run_id, findings).await?;
                 lists::add(&mut transaction, run_id, url, &found, &findings.gone, now).await?;
-                let findings = &Findings {
-                    is_cut_short,
-                    misses_some: findings.misses_some || found.len() < findings.documents.len(),
-                    note: findings.note.clone(),
-                    ..Findings::default()
-                };
-                let document = FetchedDocument { findings: Some(findings), ..*document };
-                let stored = store(&mut transaction, run_id, url, &document, now).await?;
+                fetched.is_cut_short = is_cut_short;
+                fetched.misses_some |= found.len() < findings.documents.len();
+                let stored = store(&mut transaction, std::slice::from_ref(&fetched)).await?.pop().flatten();
                 if stored.is_some() {
                     transaction.commit().await.map_err(failed("commit a document"))?;
                 }
@@ -189,13 +155,12 @@ impl Catalog {
         url: &str,
         artifact: &NewArtifact,
     ) -> Result<(), CatalogError> {
-        let inserted = artifacts::inserted_from(3);
-        let sql = format!(
-            "insert into artifacts ({INSERTED_COLUMNS}) {inserted} from (
-                 select s.source_id, r.id as run_id, $2 as url
-                 from runs r join subscriptions s on s.id = r.subscription_id where r.id = $1) document"
+        let new = artifacts::new_artifacts(3);
+        let tables = format!(
+            "runs r join subscriptions s on s.id = r.subscription_id cross join {new} where r.id = $1"
         );
-        artifacts::bind(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(run_id).bind(url), artifact)
+        let sql = artifacts::inserted("s.source_id, r.id, $2", &tables);
+        artifacts::bind(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(run_id).bind(url), &[(1, artifact)])
             .execute(&self.pool)
             .await
             .map_err(failed("keep evidence"))?;
@@ -257,94 +222,11 @@ pub(super) async fn lock_run(
     .map_err(failed("read a run"))
 }
 
-/// A document whose evidence was stored just now.
-struct Stored {
-    artifact: Artifact,
-    is_finished: bool,
-    /// Whether the run has ended with it, being a run of one document.
-    has_run_ended: bool,
-}
-
-/// Stores a document that its run waits for, in one statement. The run's row is locked first, so that whoever ends a run
-/// and whoever finishes a document of it do so one after the other; what is read of other documents is as it was when the
-/// statement began, so that the last one is only known to be the last afterwards.
-async fn store(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    url: &str,
-    document: &FetchedDocument<'_>,
-    now: Timestamp,
-) -> Result<Option<Stored>, CatalogError> {
-    let artifact = match document.evidence {
-        Evidence::New(_) => {
-            let inserted = artifacts::inserted_from(10);
-            format!("insert into artifacts ({INSERTED_COLUMNS}) {inserted} from document returning *")
-        }
-        Evidence::Known(_) => "select a.* from artifacts a, document where a.id = $10".to_owned(),
-    };
-    let answered = health::ANSWERED;
-    let sql = format!(
-        "with run as materialized (
-             select r.id, r.subscription_id, s.source_id, s.selection_hash
-             from runs r join subscriptions s on s.id = r.subscription_id
-             where r.id = $1 and r.finished_at is null for update of r),
-         document as materialized (
-             select d.run_id, d.url, d.is_base, run.source_id, run.subscription_id, run.selection_hash
-             from run join documents d on d.run_id = run.id
-             where d.url = $2 and d.phase = 'Pending' for update of d),
-         artifact as ({artifact}),
-         compared as (
-             select $6 as is_list, a.fetch_hash is distinct from h.fetch_hash as is_changed,
-                 coalesce($6 or a.fetch_hash = h.fetch_hash and not h.is_gone and h.is_found <> o.is_base
-                     and h.selection_hash = o.selection_hash and h.parser_version = $7, false) as is_finished
-             from artifact a cross join document o
-             left join document_heads h on h.subscription_id = o.subscription_id and h.url = o.url),
-         stored as (
-             update documents d set artifact_id = a.id, message = $4,
-                 phase = case when c.is_finished then 'Stored' else 'Fetched' end,
-                 finished_at = case when c.is_finished then $3 end,
-                 changed = c.is_changed and not c.is_list,
-                 is_whole = case when c.is_list then not $9 end,
-                 marker = case when not $5 then d.marker end
-             from artifact a, document o, compared c where d.run_id = o.run_id and d.url = o.url
-             returning d.changed, d.is_base, o.source_id, c.is_finished, c.is_list),
-         alone as (
-             select from stored t
-             where t.is_finished and not t.is_list
-                 and not exists (select from documents where run_id = $1 and url <> $2)),
-         ended as (
-             update runs r set finished_at = $3, phase = 'Succeeded', changed = false, message = $4, reason = $8
-             from alone where r.id = $1 returning r.id),
-         answered as ({answered})
-         select a.id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at, t.changed,
-             t.is_finished, exists (select from ended) as has_run_ended
-         from artifact a, stored t"
-    );
-    let findings = document.findings;
-    let query = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(run_id)
-        .bind(url)
-        .bind(sql_time(now))
-        .bind(findings.and_then(|findings| findings.note.as_deref()))
-        .bind(findings.is_some_and(|findings| findings.is_cut_short))
-        .bind(findings.is_some())
-        .bind(document.parser_version)
-        .bind(run_reasons::UNCHANGED)
-        .bind(findings.is_some_and(|findings| findings.misses_some));
-    let query = match document.evidence {
-        Evidence::New(artifact) => artifacts::bind(query, artifact),
-        Evidence::Known(id) => query.bind(id),
-    };
-    let row = query.fetch_optional(connection).await.map_err(failed("store a document"))?;
-    row.map(|row| {
-        Ok(Stored {
-            artifact: artifacts::artifact(&row)?,
-            is_finished: row.try_get("is_finished")?,
-            has_run_ended: row.try_get("has_run_ended")?,
-        })
-    })
-    .transpose()
-    .map_err(failed("read an artifact"))
+/// Which question a row answers, counted from 0, and one thing that it says.
+fn numbered(row: &PgRow, column: &str) -> Result<(usize, bool), sqlx::Error> {
+    let number: i64 = row.try_get("number")?;
+    let index = usize::try_from(number - 1).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok((index, row.try_get(column)?))
 }
 
 async fn artifact_of(

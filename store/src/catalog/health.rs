@@ -185,25 +185,33 @@ impl Catalog {
     }
 }
 
-/// Notes that a document was brought in, where `stored` has it and `artifact` what shows it; that of the base URL shows
-/// that the source answers.
+/// Further tables of a statement, by which it notes that documents were brought in: `stored` has them, and `artifact` what
+/// shows them, by their `number`. That of the base URL shows that the source answers.
 ///
 /// When it was fetched, and whether it is a change of the source, the artifact tells: several runs may share one, and what
 /// is new to a subscription need not be.
-pub(super) const ANSWERED: &str = "update sources o set health_written_at = clock_timestamp(), \
-     last_fetch_at = greatest(o.last_fetch_at, a.fetched_at), \
-     last_change_at = case when a.fetch_hash is distinct from before.fetch_hash \
-         then greatest(o.last_change_at, a.fetched_at) else o.last_change_at end, \
-     failures = case when f.is_base then 0 else o.failures end, \
-     failing_since = case when not f.is_base then o.failing_since end, \
-     failing_reason = case when not f.is_base then o.failing_reason end, \
-     failing_message = case when not f.is_base then o.failing_message end, \
-     next_try_at = case when not f.is_base then o.next_try_at end, \
-     held_back_until = case when not f.is_base then o.held_back_until end \
-     from stored f, artifact a left join lateral (select earlier.fetch_hash from artifacts earlier \
-         where earlier.source_id = a.source_id and earlier.source_url = a.source_url and earlier.id < a.id \
-         order by earlier.id desc limit 1) before on true \
-     where o.id = f.source_id";
+pub(super) const ANSWERED: &str = "\
+     answer as materialized ( \
+         select a.source_id, bool_or(s.is_base) as is_base, max(a.fetched_at) as fetched_at, \
+             max(a.fetched_at) filter (where a.fetch_hash is distinct from before.fetch_hash) as changed_at \
+         from stored s join artifact a on a.number = s.number left join lateral ( \
+             select earlier.fetch_hash from artifacts earlier \
+             where earlier.source_id = a.source_id and earlier.source_url = a.source_url and earlier.id < a.id \
+             order by earlier.id desc limit 1) before on true \
+         group by a.source_id), \
+     answering as materialized ( \
+         select o.id from sources o where o.id in (select source_id from answer) order by o.id for no key update), \
+     answered as ( \
+         update sources o set health_written_at = clock_timestamp(), \
+             last_fetch_at = greatest(o.last_fetch_at, a.fetched_at), \
+             last_change_at = greatest(o.last_change_at, a.changed_at), \
+             failures = case when a.is_base then 0 else o.failures end, \
+             failing_since = case when not a.is_base then o.failing_since end, \
+             failing_reason = case when not a.is_base then o.failing_reason end, \
+             failing_message = case when not a.is_base then o.failing_message end, \
+             next_try_at = case when not a.is_base then o.next_try_at end, \
+             held_back_until = case when not a.is_base then o.held_back_until end \
+         from answer a join answering locked on locked.id = a.source_id where o.id = a.source_id)";
 
 /// Notes that the document of the base URL failed for good. Scheduled runs are held back then: for a minute at first, twice
 /// as long after each further failure, an hour at most.

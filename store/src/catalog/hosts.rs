@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use sqlx::Row;
+use sqlx::{PgPool, Row};
 
-use super::{Catalog, CatalogError, failed, sql_time};
+use super::{Catalog, CatalogError, batches::Statement, failed, sql_time, sql_times};
 
 /// A request for a slot.
 #[derive(Clone, Copy, Debug)]
@@ -50,43 +51,14 @@ impl Catalog {
     /// # Errors
     /// When the catalog fails; then none is taken.
     pub async fn claim_slot(&self, request: &SlotRequest<'_>, now: Timestamp) -> Result<Slot, CatalogError> {
-        loop {
-            let row = sqlx::query(
-                // The host's row is locked before anything is computed from it. A slot that a crash of the server takes away
-                // costs a host one request that comes too early, which is not worth waiting for its disk each time.
-                "with hurried as materialized (
-                     select set_config('synchronous_commit', 'off', true)),
-                 host as materialized (
-                     select h.* from hosts h, hurried where h.host = $1 for update of h),
-                 free as materialized (
-                     select host, next_slot_at, greatest($2, last_request_at + $3, blocked_until) as at from host),
-                 slot as materialized (
-                     select host, next_slot_at, at,
-                         at <= $2 + $4 and ($5 or next_slot_at is null or next_slot_at <= at) as is_granted,
-                         greatest(at, next_slot_at) as promised_at
-                     from free)
-                 update hosts h set
-                     last_request_at = case when s.is_granted then s.at else h.last_request_at end,
-                     next_slot_at = case when s.is_granted then greatest(s.next_slot_at, s.at + $3)
-                                         else s.promised_at + $3 end
-                 from slot s where h.host = s.host
-                 returning s.is_granted, case when s.is_granted then s.at else s.promised_at end as at",
-            )
-            .bind(request.host)
-            .bind(sql_time(now))
-            .bind(sql_interval(request.interval))
-            .bind(sql_interval(request.patience))
-            .bind(request.is_promised)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(failed("claim a slot of a host"))?;
-            let Some(row) = row else {
-                self.add_host(request.host).await?;
-                continue;
-            };
-            let at = row.get::<jiff_sqlx::Timestamp, _>("at").to_jiff();
-            return Ok(if row.get("is_granted") { Slot::Granted(at) } else { Slot::Promised(at) });
-        }
+        let claim = Claim {
+            host: request.host.to_owned(),
+            interval: request.interval,
+            patience: request.patience,
+            is_promised: request.is_promised,
+            now,
+        };
+        self.slots.ask(claim).await
     }
 
     /// Keeps slots of hosts for requests that follow each other at the interval: for each host as many as are asked for.
@@ -100,11 +72,7 @@ impl Catalog {
         now: Timestamp,
     ) -> Result<HashMap<String, Timestamp>, CatalogError> {
         let hosts: Vec<&str> = wanted.iter().map(|slots| slots.host).collect();
-        sqlx::query("insert into hosts (host) select unnest($1::text[]) on conflict do nothing")
-            .bind(&hosts)
-            .execute(&self.pool)
-            .await
-            .map_err(failed("add hosts"))?;
+        add_hosts(&self.pool, &hosts).await?;
         let rows = sqlx::query(
             // In one order for all who do this, so that no two wait for each other.
             "with host as materialized (
@@ -147,15 +115,96 @@ impl Catalog {
         .map_err(failed("note that a host wants peace"))?;
         Ok(())
     }
+}
 
-    async fn add_host(&self, host: &str) -> Result<(), CatalogError> {
-        sqlx::query("insert into hosts (host) values ($1) on conflict do nothing")
-            .bind(host)
-            .execute(&self.pool)
-            .await
-            .map_err(failed("add a host"))?;
-        Ok(())
+/// [`SlotRequest`], and when it is made.
+pub(super) struct Claim {
+    host: String,
+    interval: SignedDuration,
+    patience: SignedDuration,
+    is_promised: bool,
+    now: Timestamp,
+}
+
+/// Takes or promises the next slot of each of some hosts.
+#[derive(Debug)]
+pub(super) struct ClaimedSlots;
+
+#[async_trait]
+impl Statement for ClaimedSlots {
+    type Question = Claim;
+    type Answer = Slot;
+    type Subject = String;
+
+    fn subject(claim: &Claim) -> String {
+        claim.host.clone()
     }
+
+    async fn ask(pool: &PgPool, claims: &[Claim]) -> Result<Vec<Slot>, CatalogError> {
+        let mut slots = claim(pool, &claims.iter().collect::<Vec<_>>()).await?;
+        let unknown: Vec<&Claim> = claims.iter().filter(|claim| !slots.contains_key(&claim.host)).collect();
+        if !unknown.is_empty() {
+            let hosts: Vec<&str> = unknown.iter().map(|claim| claim.host.as_str()).collect();
+            add_hosts(pool, &hosts).await?;
+            slots.extend(claim(pool, &unknown).await?);
+        }
+        Ok(claims.iter().filter_map(|claim| slots.get(&claim.host).copied()).collect())
+    }
+}
+
+/// The slots of those hosts that have a row.
+async fn claim(pool: &PgPool, claims: &[&Claim]) -> Result<HashMap<String, Slot>, CatalogError> {
+    let rows = sqlx::query(
+        // The hosts' rows are locked before anything is computed from them, in one order for all who do this. A slot that
+        // a crash of the server takes away costs a host one request that comes too early, which is not worth waiting for
+        // its disk each time.
+        "with hurried as materialized (
+             select set_config('synchronous_commit', 'off', true)),
+         host as materialized (
+             select h.* from hosts h, hurried where h.host = any($1::text[]) order by h.host for update of h),
+         free as materialized (
+             select h.host, h.next_slot_at, c.now, c.interval, c.patience, c.is_promised,
+                 greatest(c.now, h.last_request_at + c.interval, h.blocked_until) as at
+             from host h
+             join unnest($1::text[], $2::timestamptz[], $3::interval[], $4::interval[], $5::boolean[])
+                 as c (host, now, interval, patience, is_promised) on c.host = h.host),
+         slot as materialized (
+             select host, next_slot_at, at, interval,
+                 at <= now + patience and (is_promised or next_slot_at is null or next_slot_at <= at) as is_granted,
+                 greatest(at, next_slot_at) as promised_at
+             from free)
+         update hosts h set
+             last_request_at = case when s.is_granted then s.at else h.last_request_at end,
+             next_slot_at = case when s.is_granted then greatest(s.next_slot_at, s.at + s.interval)
+                                 else s.promised_at + s.interval end
+         from slot s where h.host = s.host
+         returning h.host, s.is_granted, case when s.is_granted then s.at else s.promised_at end as at",
+    )
+    .bind(claims.iter().map(|claim| claim.host.as_str()).collect::<Vec<_>>())
+    .bind(sql_times(claims.iter().map(|claim| claim.now)))
+    .bind(claims.iter().map(|claim| sql_interval(claim.interval)).collect::<Vec<_>>())
+    .bind(claims.iter().map(|claim| sql_interval(claim.patience)).collect::<Vec<_>>())
+    .bind(claims.iter().map(|claim| claim.is_promised).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await
+    .map_err(failed("claim slots of hosts"))?;
+    rows.iter()
+        .map(|row| {
+            let at = row.try_get::<jiff_sqlx::Timestamp, _>("at")?.to_jiff();
+            let slot = if row.try_get("is_granted")? { Slot::Granted(at) } else { Slot::Promised(at) };
+            Ok((row.try_get("host")?, slot))
+        })
+        .collect::<Result<_, _>>()
+        .map_err(failed("read slots of hosts"))
+}
+
+async fn add_hosts(pool: &PgPool, hosts: &[&str]) -> Result<(), CatalogError> {
+    sqlx::query("insert into hosts (host) select unnest($1::text[]) on conflict do nothing")
+        .bind(hosts)
+        .execute(pool)
+        .await
+        .map_err(failed("add hosts"))?;
+    Ok(())
 }
 
 fn sql_interval(duration: SignedDuration) -> sqlx::postgres::types::PgInterval {

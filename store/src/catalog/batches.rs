@@ -1,0 +1,128 @@
+//! Statements that answer many callers at once: what one document costs the database is mostly the statement's own cost.
+//!
+//! Whoever asks while a statement is under way waits for the next one, which has the questions of all who came meanwhile.
+//! Nobody waits for company: a question that comes alone is asked alone, at once.
+
+use std::{collections::HashSet, hash::Hash, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::PgPool;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use super::CatalogError;
+
+/// The most questions that a statement has. More would make those who came first wait longer than a statement of their own
+/// takes.
+const MOST: usize = 64;
+/// How many may wait; further callers wait to be let in.
+const WAITING: usize = 1_024;
+/// A statement that takes longer is not waited for by those who come after it.
+const LONG: Duration = Duration::from_millis(50);
+/// The most statements of a kind at a time.
+const AT_A_TIME: usize = 3;
+
+/// What is asked of the database for many at once.
+#[async_trait]
+pub(super) trait Statement: Send + Sync + 'static {
+    type Question: Send + Sync + 'static;
+    type Answer: Send + 'static;
+    /// What only one question of a statement may be about.
+    type Subject: Eq + Hash + Send;
+
+    fn subject(question: &Self::Question) -> Self::Subject;
+
+    /// The answers, in the order of the questions. When it fails, nothing was done for any of them.
+    async fn ask(pool: &PgPool, questions: &[Self::Question]) -> Result<Vec<Self::Answer>, CatalogError>;
+}
+
+/// Where questions go to be asked together. Clones share it; when the last one is dropped, what was asked is still
+/// answered.
+#[derive(Debug)]
+pub(super) struct Batches<S: Statement> {
+    asked: mpsc::Sender<Asked<S>>,
+}
+
+impl<S: Statement> Clone for Batches<S> {
+    fn clone(&self) -> Self {
+        Self { asked: self.asked.clone() }
+    }
+}
+
+struct Asked<S: Statement> {
+    question: S::Question,
+    answer: oneshot::Sender<Result<S::Answer, CatalogError>>,
+}
+
+impl<S: Statement> Batches<S> {
+    pub(super) fn new(pool: &PgPool) -> Self {
+        let (asked, waiting) = mpsc::channel(WAITING);
+        tokio::spawn(answer_all::<S>(pool.clone(), waiting));
+        Self { asked }
+    }
+
+    /// # Errors
+    /// When the statement fails for this question, or the catalog for all.
+    pub(super) async fn ask(&self, question: S::Question) -> Result<S::Answer, CatalogError> {
+        let (answer, answered) = oneshot::channel();
+        // Both fail only when the runtime, and with it the other side, ends.
+        self.asked.send(Asked { question, answer }).await.map_err(|_| CatalogError::Ended)?;
+        answered.await.map_err(|_| CatalogError::Ended)?
+    }
+}
+
+async fn answer_all<S: Statement>(pool: PgPool, mut waiting: mpsc::Receiver<Asked<S>>) {
+    let mut under_way = JoinSet::new();
+    let mut left: Vec<Asked<S>> = Vec::new();
+    loop {
+        if left.is_empty() && waiting.recv_many(&mut left, MOST).await == 0 {
+            return;
+        }
+        // All who wait are looked at: many with the same subject do not stand in the way of others.
+        while let Ok(asked) = waiting.try_recv() {
+            left.push(asked);
+        }
+        // Who does not wait any more wants nothing done.
+        left.retain(|asked| !asked.answer.is_closed());
+        let mut subjects = HashSet::new();
+        let (next, again) = std::mem::take(&mut left)
+            .into_iter()
+            .partition(|asked| subjects.len() < MOST && subjects.insert(S::subject(&asked.question)));
+        left = again;
+        under_way.spawn(answer(pool.clone(), next));
+        // One that waits for somebody's lock does not hold up those that come after it.
+        let _ = tokio::time::timeout(LONG, under_way.join_next()).await;
+        while under_way.len() >= AT_A_TIME {
+            under_way.join_next().await;
+        }
+    }
+}
+
+async fn answer<S: Statement>(pool: PgPool, asked: Vec<Asked<S>>) {
+    let (questions, answers): (Vec<_>, Vec<_>) =
+        asked.into_iter().map(|asked| (asked.question, asked.answer)).unzip();
+    if questions.is_empty() {
+        return;
+    }
+    match S::ask(&pool, &questions).await {
+        // Who has stopped waiting does not care.
+        Ok(found) => answers.into_iter().zip(found).for_each(|(answer, found)| drop(answer.send(Ok(found)))),
+        Err(error) if questions.len() > 1 && error.is_of_a_statement() => {
+            // One of them cannot be answered, and spoils it for the others.
+            for (question, answer) in questions.iter().zip(answers) {
+                let found = S::ask(&pool, std::slice::from_ref(question)).await;
+                drop(
+                    answer.send(found.and_then(|found| found.into_iter().next().ok_or(CatalogError::Ended))),
+                );
+            }
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            answers
+                .into_iter()
+                .for_each(|answer| drop(answer.send(Err(CatalogError::Together(error.clone())))));
+        }
+    }
+}
