@@ -8,6 +8,8 @@ mod artifacts;
 mod backfill;
 #[path = "catalog/deliveries.rs"]
 mod deliveries;
+#[path = "catalog/ending.rs"]
+mod ending;
 #[path = "catalog/health.rs"]
 mod health;
 #[path = "catalog/hosts.rs"]
@@ -20,6 +22,8 @@ mod lead;
 mod lists;
 #[path = "catalog/objects.rs"]
 mod objects;
+#[path = "catalog/order.rs"]
+mod order;
 #[path = "catalog/outbox.rs"]
 mod outbox;
 #[path = "catalog/place.rs"]

@@ -37,9 +37,10 @@ use sqlx::{
 };
 
 pub use artifacts::{Artifact, LatestArtifact, NewArtifact};
+pub use backfill::StoredOfRun;
 pub use deliveries::{PlanWork, WantedBy};
 pub use documents::{CrawlWork, Evidence, FetchedDocument, StoredDocument};
-pub use extracts::{ExtractFields, Extracted, NewExtract, ParseWork};
+pub use extracts::{ExtractFields, Extracted, NewExtract, ParseWork, StoredBytes};
 pub use health::{SourceFailing, SourceFigures, SourceHealth, SourceNews};
 pub use hosts::{KeptSlots, Slot, SlotRequest};
 pub use inspect::{

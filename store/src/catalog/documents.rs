@@ -293,10 +293,18 @@ async fn store(
              from run join documents d on d.run_id = run.id
              where d.url = $2 and d.phase = 'Pending' for update of d),
          artifact as ({artifact}),
+         -- What is as it was is so from now on: what was fetched before and comes later is no version.
+         moved as (
+             update document_heads h set artifact_id =
+                 case when (seen.fetched_at, seen.id) < (a.fetched_at, a.id) then a.id else seen.id end
+             from artifact a, document o, artifacts seen
+             where not $6 and h.subscription_id = o.subscription_id and h.url = o.url and seen.id = h.artifact_id
+                 and a.fetch_hash = h.fetch_hash and not h.is_gone and h.is_found <> o.is_base
+                 and h.selection_hash = o.selection_hash and h.parser_version = $7
+             returning h.url),
          compared as (
              select $6 as is_list, a.fetch_hash is distinct from h.fetch_hash as is_changed,
-                 coalesce($6 or a.fetch_hash = h.fetch_hash and not h.is_gone and h.is_found <> o.is_base
-                     and h.selection_hash = o.selection_hash and h.parser_version = $7, false) as is_finished
+                 $6 or exists (select from moved) as is_finished
              from artifact a cross join document o
              left join document_heads h on h.subscription_id = o.subscription_id and h.url = o.url),
          stored as (
