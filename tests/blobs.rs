@@ -99,6 +99,22 @@ promises!(
     the_same_body_can_be_put_by_many_at_once
 );
 
+#[tokio::test]
+async fn objects_of_users_are_not_put_among_bodies() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory).await;
+    let blobs = connect(&BlobLocation::S3(options.clone())).await.unwrap();
+    let put = async |key: &str| {
+        blobs.put_object(&options.bucket, key, "application/json", "{}".into()).await.map(drop)
+    };
+    for key in ["changes/raw/id.json", "raw-changes/id.json"] {
+        put(key).await.unwrap();
+    }
+    // As of a namespace that has this name, and no prefix.
+    let refused = put("raw/orders/2026/03/09/id.json").await.unwrap_err();
+    assert!(matches!(refused, BlobError::InvalidUri { .. }), "{refused:?}");
+}
+
 async fn what_is_put_can_be_read(place: Place) {
     for bytes in [b"".as_slice(), b"an opinion", &[0, 255, 10]] {
         let body = spooled(&place.spool, bytes).await;

@@ -10,6 +10,8 @@ mod backfill;
 mod batches;
 #[path = "catalog/deliveries.rs"]
 mod deliveries;
+#[path = "catalog/ending.rs"]
+mod ending;
 #[path = "catalog/health.rs"]
 mod health;
 #[path = "catalog/hosts.rs"]
@@ -22,6 +24,8 @@ mod lead;
 mod lists;
 #[path = "catalog/objects.rs"]
 mod objects;
+#[path = "catalog/order.rs"]
+mod order;
 #[path = "catalog/outbox.rs"]
 mod outbox;
 #[path = "catalog/place.rs"]

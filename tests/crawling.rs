@@ -6,6 +6,8 @@
 mod lists;
 #[path = "crawling/request.rs"]
 mod request;
+#[path = "crawling/snapshots.rs"]
+mod snapshots;
 
 use std::{net::Ipv4Addr, time::Duration};
 

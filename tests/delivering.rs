@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "delivering/topic.rs"]
+mod topic;
+
 use std::time::Duration;
 
 use serde_json::Value;
 use standardwebhooks::Webhook;
 use tests::{Installation, Origin, Request, eventually, read_blob};
+use topic::{Read, Topic};
 
 const SOON: Duration = Duration::from_secs(60);
 const HTML: &str = "text/html; charset=utf-8";
@@ -104,6 +108,66 @@ async fn a_run_is_one_signed_digest_and_each_of_its_changes_an_object() {
         let object: Value = serde_json::from_slice(&read_blob(&tipstaff.stack, &uri).await).unwrap();
         assert_eq!(object["data"]["changes"].as_array().unwrap().len(), 1);
     }
+    tipstaff.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_change_is_an_event_in_a_topic_and_one_that_does_not_exist_keeps_nothing_from_others() {
+    let (site, hook) = (Origin::start("").await, Origin::start("").await);
+    site.put("/list", HTML, list(&["/1", "/2"]));
+    site.put("/1", HTML, "<p>one");
+    site.put("/2", HTML, "<p>two");
+    let tipstaff = Installation::new("topic").await;
+    let _operator = tipstaff.operator(&[]);
+    let _worker = tipstaff.worker(&[]);
+    let topic = Topic::create(&tipstaff.stack, format!("{}.changes", tipstaff.namespace)).await;
+    let missing = format!("{}.missing", tipstaff.namespace);
+    let delivery = format!(
+        "{{ name: nowhere, kafka: {{ topic: {missing} }} }}, {{ name: stream, kafka: {{ topic: {} }} }},
+         {{ name: clerks, webhook: {{ url: '{}' }} }}",
+        topic.name,
+        hook.url()
+    );
+    tipstaff.apply(&manifests(&site, &delivery)).await;
+    tipstaff.condition("tsub/court", "Ready", "True", Some("Scheduled")).await;
+    run(&tipstaff, 1).await;
+    site.put("/1", HTML, "<p>one, amended");
+    site.put("/2", HTML, "<p>two, amended");
+    run(&tipstaff, 2).await;
+
+    let mut records = topic.records(2).await;
+    records.sort_by(|one, other| one.key.cmp(&other.key));
+    for (record, path) in records.iter().zip(["/1", "/2"]) {
+        let Read { key, headers, value } = record;
+        assert_eq!(key, &site.at(path));
+        let event: Value = serde_json::from_slice(value).unwrap();
+        let (data, changes) = (&event["data"], event["data"]["changes"].as_array().unwrap());
+        assert_eq!((&event["type"], &data["target"]), (&"subscription.changed".into(), &"stream".into()));
+        assert_eq!((changes.len(), changes[0]["url"].as_str()), (1, Some(key.as_str())));
+        assert_eq!(changes[0]["kind"], "changed");
+        let expected = [
+            ("ce_specversion", "1.0"),
+            ("ce_id", data["id"].as_str().unwrap()),
+            ("ce_type", "subscription.changed"),
+            ("ce_source", &format!("/subscriptions/{}/court", tipstaff.namespace)),
+            ("ce_subject", key),
+            ("ce_time", event["timestamp"].as_str().unwrap()),
+            ("content-type", "application/json"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(headers[name], value, "{name}");
+        }
+        let trace = format!("00-{}-", changes[0]["trace_id"].as_str().unwrap());
+        assert!(headers["traceparent"].starts_with(&trace), "{headers:?}");
+        assert_eq!(headers.len(), expected.len() + 1, "{headers:?}");
+    }
+    let reason = Some("TopicNotFound");
+    let message = tipstaff.condition("tsub/court", "Delivering", "False", reason).await;
+    assert!(message.contains("nowhere") && message.contains(&format!("no topic {missing}")), "{message}");
+    let mut told: Vec<_> = posted(&hook, 2).await.iter().flat_map(changes).collect();
+    told.sort();
+    assert_eq!(told, ["/1", "/2"].map(|path| (site.at(path), "changed".to_owned())));
+    topic.remove().await;
     tipstaff.remove().await;
 }
 

@@ -120,3 +120,68 @@ async fn under_other_selectors_stored_documents_are_extracted_again_and_nothing_
     assert_eq!((runs[2].trigger.as_str(), runs[2].reason.as_deref()), ("Request", Some("Unchanged")));
     tipstaff.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_stored_is_read_under_other_selectors_on_request_and_makes_no_version() {
+    let (page, hook) = (Origin::start(PAGE).await, Origin::start("").await);
+    let tipstaff = Installation::new("all-stored").await;
+    let _operator = tipstaff.operator(&[]);
+    let _worker = tipstaff.worker(&[]);
+    tipstaff.apply(&manifests(&page, &hook, "")).await;
+    tipstaff.condition("tsub/court", "Ready", "True", None).await;
+    // The second page has nothing of what is selected later.
+    for (number, list) in [(1, "<div class=list>one</div>"), (2, "two"), (3, "<div class=list>three</div>")] {
+        page.set(200, &format!("<!DOCTYPE html><html><body><h1>Opinions</h1>{list}</body></html>"));
+        tipstaff.request("court", &format!("request-{number}")).await;
+        tipstaff.ended_runs("court", number).await;
+    }
+    tipstaff.apply(&manifests(&page, &hook, "body: .list")).await;
+    tipstaff.ended_runs("court", 4).await;
+    let texts = async || -> Vec<String> {
+        sqlx::query_scalar(
+            "select e.text from extracts e join subscriptions s using (selection_hash) order by e.artifact_id",
+        )
+        .fetch_all(&tipstaff.pool)
+        .await
+        .unwrap()
+    };
+    assert_eq!(texts().await, ["three"], "other selectors ask for the latest");
+    let state = "select md5(string_agg(v::text, ' ' order by v.id))::text || (select string_agg(h::text, ' ') from document_heads h)
+                 from versions v";
+    let state = async || -> String { sqlx::query_scalar(state).fetch_one(&tipstaff.pool).await.unwrap() };
+    let before = state().await;
+    let (fetched, told) = (page.requests(), posted(&tipstaff, 4).await);
+
+    for (token, runs) in [("all-1", 5), ("all-1", 5), ("all-2", 6)] {
+        let annotation = format!("tipstaff.dev/backfillAt={token}");
+        tipstaff.kubectl(&["annotate", "--overwrite", "tsub/court", &annotation], "").await.unwrap();
+        eventually("the request in the status", SOON, async || {
+            let status = tipstaff.object("tsub/court").await["status"].clone();
+            if status["lastHandledBackfillAt"] == token { Ok(()) } else { Err(status) }
+        })
+        .await;
+        let ended = tipstaff.ended_runs("court", runs).await;
+        assert_eq!(ended.len(), runs);
+        let last = &ended[runs - 1];
+        assert_eq!((last.trigger.as_str(), last.reason.as_deref()), ("Backfill", Some("Backfilled")));
+        eventually("what was stored before", SOON, async || {
+            let texts = texts().await;
+            if texts == ["one", "three"] { Ok(()) } else { Err(texts) }
+        })
+        .await;
+    }
+    assert_eq!((state().await, page.requests()), (before, fetched));
+    assert_eq!(posted(&tipstaff, 4).await, told);
+    assert_eq!(hook.all_requests().len(), 4);
+    tipstaff.remove().await;
+}
+
+/// Waits until so many deliveries are delivered; returns how many there are.
+async fn posted(tipstaff: &Installation, count: i64) -> i64 {
+    eventually("deliveries", SOON, async || {
+        let delivered = tipstaff.count("select count(*) from deliveries where phase = 'Delivered'").await;
+        if delivered == count { Ok(()) } else { Err(delivered) }
+    })
+    .await;
+    tipstaff.count("select count(*) from deliveries").await
+}

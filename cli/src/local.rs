@@ -5,7 +5,7 @@ mod goal;
 mod objects;
 mod parts;
 mod runs;
-mod secrets;
+pub(crate) mod secrets;
 mod session;
 
 use std::io;

@@ -45,8 +45,10 @@ fn text(bytes: &[u8]) -> String {
 fn manifests(base_url: &str, selectors: &str) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let manifests = format!(
-        "apiVersion: tipstaff.dev/v1alpha1\nkind: Source\nmetadata: {{name: court}}\n\
-         spec:\n  kind: html\n  baseURL: {base_url}\n  fetch: {{headers: [{{name: X-Reader, value: clerk}}]}}\n---\n\
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: portal}}\nstringData: {{token: hunter2}}\n---\n\
+         apiVersion: tipstaff.dev/v1alpha1\nkind: Source\nmetadata: {{name: court}}\n\
+         spec:\n  kind: html\n  baseURL: {base_url}\n  fetch:\n    headers:\n    - {{name: X-Reader, value: clerk}}\n    \
+         - {{name: X-Token, valueFrom: {{secretKeyRef: {{name: portal, key: token}}}}}}\n---\n\
          apiVersion: tipstaff.dev/v1alpha1\nkind: Subscription\nmetadata: {{name: opinions}}\n\
          spec:\n  sourceRef: {{name: court}}\n  schedule: '@daily'\n  selectors: {selectors}\n  \
          remove: [nav]\n  ignore: ['^Printed on .*$']\n"
@@ -144,7 +146,15 @@ fn a_page_is_fetched_from_addresses_that_are_open() {
     let output = text(&open.stdout);
     assert_eq!(open.status.code(), Some(0), "{output}{}", text(&open.stderr));
     assert!(output.contains("status 200") && output.contains("title =     Smith v. Jones\n"), "{output}");
-    assert!(serving.join().unwrap().to_lowercase().contains("x-reader: clerk"));
+    let asked = serving.join().unwrap().to_lowercase();
+    assert!(asked.contains("x-reader: clerk") && asked.contains("x-token: hunter2"), "{asked}");
+
+    // As in a run, what the source is given is for the place that it has.
+    let (elsewhere, serving) = serve_once(PAGE);
+    let other = tipstaff(&["try", "-f", manifests, "--page", &elsewhere, "--allow-cidr", "127.0.0.0/8"]);
+    assert_eq!(other.status.code(), Some(0), "{}", text(&other.stderr));
+    let asked = serving.join().unwrap().to_lowercase();
+    assert!(!asked.contains("x-reader") && !asked.contains("hunter2"), "{asked}");
 }
 
 #[test]

@@ -269,6 +269,24 @@ async fn a_failure_that_may_pass_is_told_and_tried_again() {
 }
 
 #[tokio::test]
+async fn what_needs_kafka_is_not_called_delivered() {
+    let place = tempfile::tempdir().unwrap();
+    let (site, _) = site_with_editions().await;
+    let file = place.path().join("court.yaml");
+    let manifest = manifest("court", &site.opinions_url(), YEARLY, Some("first"));
+    let delivery =
+        "  delivery: [{name: stream, kafka: {topic: court.changes}, when: {changes: [Always]}}]\n";
+    fs::write(&file, manifest + delivery).unwrap();
+    let mut tipstaff = Tipstaff::local(&file, &place.path().join("data"), &LOOPBACK);
+    let told = tipstaff.wait_for("not_delivered").await;
+    assert_eq!((&told["target"], &told["reason"]), (&json!("stream"), &json!("KafkaNotConfigured")));
+    assert!(told["detail"].as_str().unwrap().contains("there is no Kafka here"), "{told}");
+    tipstaff.signal(Signal::TERM);
+    let finished = tipstaff.finish().await;
+    assert!(finished.events.iter().all(|event| event["event"] != "delivered"), "{finished:?}");
+}
+
+#[tokio::test]
 async fn another_database_is_used_and_what_a_cluster_keeps_there_stays() {
     let place = tempfile::tempdir().unwrap();
     let (site, _) = site_with_editions().await;

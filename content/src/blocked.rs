@@ -69,7 +69,8 @@ const REFUSALS: [&str; 10] = [
     "you have been blocked",
 ];
 
-pub(crate) fn sign(source: &str, page: &Html) -> Option<Sign> {
+/// What a page looks like, if it stands in for another: `source` is its markup, `page` its tree.
+pub fn sign(source: &str, page: &Html) -> Option<Sign> {
     let text = render::text(*page.root_element(), LONGEST);
     if text.len() > LONGEST {
         return None;

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-pub use blocked::Sign;
+pub use blocked::{Sign, sign as looks_blocked};
 pub use cut::{ignored, removed};
 pub use error::ExtractError;
 pub use kind::Kind;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Duration,
+    destination::{prefix_rules, topic_rules},
     rules::{Bounds, rules},
 };
 
@@ -177,8 +178,13 @@ pub struct EmailTarget {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KafkaTarget {
-    /// Topic that receives one CloudEvent for each change. Tipstaff does not create it.
-    #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
+    /// Topic that receives one CloudEvent for each change. Tipstaff does not create it. Its name must not be one of
+    /// Tipstaff's own topics or end in one, nor begin with `__`.
+    #[schemars(
+        length(min = 1, max = 249),
+        regex(pattern = "^[a-zA-Z0-9._-]+$"),
+        extend("x-kubernetes-validations" = topic_rules())
+    )]
     pub topic: String,
 }
 
@@ -190,10 +196,14 @@ pub struct S3Target {
     #[schemars(length(min = 3, max = 63), regex(pattern = "^[a-z0-9][a-z0-9.-]+[a-z0-9]$"))]
     pub bucket: String,
 
-    /// What the objects' keys begin with, such as `changes/`: no slash first. Namespace, subscription, day and the
-    /// delivery's id follow.
+    /// What the objects' keys begin with, such as `changes/`: letters, digits, `-`, `_` and `.` between single slashes, no
+    /// slash first, not below `raw/`. Namespace, subscription, day and the delivery's id follow.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 512), regex(pattern = "^([-_.a-zA-Z0-9][-_./a-zA-Z0-9]*)?$"))]
+    #[schemars(
+        length(max = 512),
+        regex(pattern = "^([-_.a-zA-Z0-9]+/)*[-_.a-zA-Z0-9]*$"),
+        extend("x-kubernetes-validations" = prefix_rules())
+    )]
     pub prefix: String,
 }
 

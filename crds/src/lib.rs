@@ -19,6 +19,7 @@
 
 pub mod conditions;
 mod delivery;
+mod destination;
 mod duration;
 mod rules;
 mod schedule;
@@ -58,10 +59,13 @@ pub const VERSION: &str = "v1alpha1";
 /// copied to `status.lastHandledRequestAt` when it has been handled.
 pub const REQUESTED_AT_ANNOTATION: &str = "tipstaff.dev/requestedAt";
 
-/// The annotation that asks for all stored artifacts of a Subscription to be extracted again, without fetching anything:
-/// set it to any value it did not have before. The value is copied to `status.lastHandledBackfillAt` when it has been
-/// handled.
+/// The annotation that asks for what is stored of a Subscription's documents to be extracted again, without fetching
+/// anything: the latest of each or, where the value begins with [`BACKFILL_ALL`], all of it. Set it to any value it did not
+/// have before. The value is copied to `status.lastHandledBackfillAt` when it has been handled.
 pub const BACKFILL_AT_ANNOTATION: &str = "tipstaff.dev/backfillAt";
+
+/// What a value of [`BACKFILL_AT_ANNOTATION`] begins with that asks for all that is stored.
+pub const BACKFILL_ALL: &str = "all-";
 
 /// The finalizer with which the operator keeps a Source as long as Subscriptions use it.
 pub const FINALIZER: &str = "tipstaff.dev/catalog";

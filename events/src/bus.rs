@@ -89,6 +89,26 @@ pub enum BusError {
         #[source]
         source: BoxError,
     },
+    /// There is no topic of that name where Tipstaff does not create it.
+    #[error("there is no topic {topic}; create it, Tipstaff does not")]
+    NoTopic {
+        /// The topic's name.
+        topic: String,
+    },
+    /// The broker does not let Tipstaff's user write to a topic.
+    #[error(
+        "Tipstaff's user may not write to the topic {topic}; the cluster's administrator has to allow it"
+    )]
+    TopicForbidden {
+        /// The topic's name.
+        topic: String,
+    },
+    /// A bus without Kafka has no topics of others.
+    #[error("there is no Kafka here, and so no topic {topic}")]
+    NoKafka {
+        /// The topic's name.
+        topic: String,
+    },
     /// Consuming failed for good.
     #[error("group {group} can no longer consume")]
     Consume {
@@ -153,7 +173,8 @@ pub trait Bus: Send + Sync {
     /// Tipstaff's ([`Topic::is_reserved`]). Waits until it is acknowledged.
     ///
     /// # Errors
-    /// When it was not acknowledged, as by a topic that is not there. It may have been published nevertheless.
+    /// [`BusError::NoTopic`], [`BusError::TopicForbidden`] and [`BusError::NoKafka`], or when it was not acknowledged. Then
+    /// it may have been published nevertheless.
     async fn publish_unprefixed(&self, record: &Record) -> Result<(), BusError>;
 
     /// Joins a consumer group. A new group begins with the oldest record kept.

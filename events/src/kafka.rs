@@ -3,6 +3,7 @@
 mod consumer;
 mod dead_letters;
 mod lag;
+mod topic_of_others;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -174,7 +175,9 @@ impl Bus for KafkaBus {
     }
 
     async fn publish_unprefixed(&self, record: &Record) -> Result<(), BusError> {
-        self.publish_behind("", std::slice::from_ref(record)).await
+        topic_of_others::check(self.producer(), &record.topic).await?;
+        let published = self.publish_behind("", std::slice::from_ref(record)).await;
+        published.map_err(topic_of_others::without_permission)
     }
 
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, BusError> {
@@ -269,6 +272,8 @@ fn producer(options: &KafkaOptions) -> Result<FutureProducer, BusError> {
         .set("acks", "all")
         .set("compression.type", "zstd")
         .set("linger.ms", "2")
+        // Where brokers would make a topic of whatever name somebody writes to.
+        .set("allow.auto.create.topics", "false")
         .set("message.timeout.ms", ACKNOWLEDGE_WITHIN.as_millis().to_string());
     with_properties(config, options).create().map_err(configuration)
 }

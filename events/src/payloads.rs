@@ -103,7 +103,7 @@ impl Payload for CrawlResult {
 /// A stored artifact is to be parsed again: nothing is fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParseRequest {
-    /// The run that asks for it.
+    /// The run whose document it is. One that waits for it goes on with it; for another, it is only parsed.
     pub run_id: Uuid,
     /// The catalog's id of the subscription.
     pub subscription_id: i64,

@@ -139,6 +139,12 @@ pub const EMAIL_NOT_SENT: &str = "EmailNotSent";
 pub const INVALID_EMAIL_ADDRESS: &str = "InvalidEmailAddress";
 /// The target names a topic of Tipstaff's own, or of Kafka's.
 pub const TOPIC_NOT_ALLOWED: &str = "TopicNotAllowed";
+/// The target's topic does not exist.
+pub const TOPIC_NOT_FOUND: &str = "TopicNotFound";
+/// Tipstaff's user may not write to the target's topic.
+pub const TOPIC_FORBIDDEN: &str = "TopicForbidden";
+/// There is no Kafka where Tipstaff runs as one process.
+pub const KAFKA_NOT_CONFIGURED: &str = "KafkaNotConfigured";
 /// Kafka did not acknowledge the record.
 pub const RECORD_NOT_ACKNOWLEDGED: &str = "RecordNotAcknowledged";
 /// The object store did not take the object.

@@ -18,5 +18,5 @@ mod status;
 pub use beat::{BeatHandle, Due, Plan, Skipped, decide, stable_offset, when_active};
 pub use engine::{Engine, EngineHandle, EngineOptions};
 pub use metrics::OperatorMetrics;
-pub use reconcile::{ReconcileError, Reconciler, SourceDeletion, Verdict};
+pub use reconcile::{ReconcileError, Reconciler, SourceDeletion, Verdict, source_settings};
 pub use run_tracking::RunEvent;

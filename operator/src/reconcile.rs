@@ -5,7 +5,7 @@
 mod settings;
 
 use crds::{
-    BACKFILL_AT_ANNOTATION, REQUESTED_AT_ANNOTATION, Schedule, Source, Subscription, Violation,
+    BACKFILL_ALL, BACKFILL_AT_ANNOTATION, REQUESTED_AT_ANNOTATION, Schedule, Source, Subscription, Violation,
     conditions::reasons, validate_source, validate_subscription,
 };
 use events::run_reasons;
@@ -18,7 +18,9 @@ use store::catalog::{
 use uuid::Uuid;
 
 use crate::EngineHandle;
-use settings::{source_settings, subscription_settings};
+use settings::subscription_settings;
+
+pub use settings::source_settings;
 
 /// How many due times of a changed schedule are recorded at a time.
 const DUE_TIMES_AT_ONCE: usize = 10_000;
@@ -191,8 +193,13 @@ impl Reconciler {
             if let Some(token) = subscription.annotations().get(annotation)
                 && honoured.as_ref() != Some(token)
             {
-                let token = token.clone();
-                let request = RequestedRun { subscription_id: id, subscription_uid: uid, trigger, token };
+                let request = RequestedRun {
+                    subscription_id: id,
+                    subscription_uid: uid,
+                    trigger,
+                    token: token.clone(),
+                    is_of_all: trigger == Trigger::Backfill && token.starts_with(BACKFILL_ALL),
+                };
                 self.engine.request_run(&request).await?;
             }
         }

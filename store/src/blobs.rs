@@ -108,6 +108,9 @@ fn is_bucket_name(name: &str) -> bool {
 /// What is said of a name that is none.
 const NOT_A_BUCKET: &str = "it is not a bucket name: 3 to 63 lower-case letters, digits, hyphens and dots";
 
+/// What the keys of blobs begin with.
+const RAW: &str = "raw/";
+
 /// The key of a blob: `raw/{source_id}/{yyyy}/{mm}/{dd}/{sha256}.bin`, the day in UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BlobKey(String);
@@ -118,7 +121,7 @@ impl BlobKey {
     /// It is made from the body itself, so that a key always names the hash of the bytes stored under it.
     pub fn new(source_id: i64, fetched_at: Timestamp, body: &SpooledBody) -> Self {
         let day = fetched_at.to_zoned(TimeZone::UTC).date().strftime("%Y/%m/%d");
-        Self(format!("raw/{source_id}/{day}/{}.bin", body.sha256))
+        Self(format!("{RAW}{source_id}/{day}/{}.bin", body.sha256))
     }
 
     /// The key as the object store knows it.

@@ -43,9 +43,10 @@ use documents::{CrawlWorkOf, StoredDocuments};
 use hosts::ClaimedSlots;
 
 pub use artifacts::{Artifact, LatestArtifact, NewArtifact};
+pub use backfill::StoredOfRun;
 pub use deliveries::{PlanWork, WantedBy};
 pub use documents::{CrawlWork, Evidence, FetchedDocument, StoredDocument};
-pub use extracts::{ExtractFields, Extracted, NewExtract, ParseWork};
+pub use extracts::{ExtractFields, Extracted, NewExtract, ParseWork, StoredBytes};
 pub use health::{SourceFailing, SourceFigures, SourceHealth, SourceNews};
 pub use hosts::{KeptSlots, Slot, SlotRequest};
 pub use inspect::{

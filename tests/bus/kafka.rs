@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use events::{
-    Bus, BusError, Event, EventId, Topic,
+    Bus, BusError, Event, EventId, Record, Topic,
     kafka::{KafkaBus, KafkaOptions},
 };
 use tests::eventually;
@@ -51,6 +51,23 @@ async fn the_brokers_may_choose_how_often_topics_are_replicated() {
         if topics.len() == 16 { Ok(()) } else { Err(topics) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_topic_of_others_is_not_created_and_is_written_to_once_it_is_there() {
+    let cluster = Cluster::new().await;
+    let bus = KafkaBus::new(cluster.options()).unwrap();
+    let topic = format!("{}court.changes", cluster.options().prefix);
+    let record = Record { topic, key: None, headers: Vec::new(), payload: b"amended".to_vec() };
+    for _ in 0..2 {
+        let refused = bus.publish_unprefixed(&record).await.unwrap_err();
+        assert!(matches!(&refused, BusError::NoTopic { topic } if *topic == record.topic), "{refused:?}");
+    }
+    assert_eq!(cluster.topics().await, BTreeMap::new());
+    cluster.create_topics(&["court.changes"]).await;
+    eventually("an acknowledgement", SOON, async || bus.publish_unprefixed(&record).await).await;
+    let records = cluster.records("court.changes").await.unwrap();
+    assert_eq!(records.iter().map(|record| &*record.payload).collect::<Vec<_>>(), [b"amended"]);
 }
 
 #[tokio::test]

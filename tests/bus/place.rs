@@ -162,7 +162,7 @@ impl Cluster {
         config
     }
 
-    async fn create_topics(&self, topics: &[&str]) {
+    pub(crate) async fn create_topics(&self, topics: &[&str]) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
         let names: Vec<_> = topics.iter().map(|topic| format!("{}{topic}", self.prefix)).collect();
         let new = names.iter().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)));
@@ -207,7 +207,7 @@ impl Cluster {
     }
 
     /// All that a topic holds, partition by partition, read with another client than Tipstaff's.
-    async fn records(&self, topic: &str) -> KafkaResult<Vec<Record>> {
+    pub(crate) async fn records(&self, topic: &str) -> KafkaResult<Vec<Record>> {
         let (name, topic) = (format!("{}{topic}", self.prefix), topic.to_owned());
         self.ask(move |client| {
             let mut records = Vec::new();

@@ -1,5 +1,8 @@
 use events::{CrawlUrl, Event};
-use store::catalog::{Evidence, FetchedDocument, Findings, FoundDocument, RunPhase, Trigger, WhenActive};
+use store::catalog::{
+    Evidence, ExtractFields, FetchedDocument, Findings, FoundDocument, NewExtract, RequestedRun, RunPhase,
+    StoredOfRun, Trigger, WhenActive,
+};
 
 use crate::place::{OTHER_URL, Place, URL, compare, document, due, fetched, minute, request};
 
@@ -82,9 +85,73 @@ async fn a_backfill_leaves_lists_alone_and_ends_at_once_when_there_is_nothing_el
     let mut asked = request(&subscription, "again");
     asked.trigger = Trigger::Backfill;
     let run = place.lead().request_run(&asked, minute(4)).await.unwrap().unwrap().run_id;
+    assert_eq!(place.catalog.stored_documents(run, 0, 10, 2).await.unwrap(), []);
     assert_eq!(place.catalog.begin_backfill(run, minute(5)).await.unwrap(), []);
     let ended = place.ended(run).await;
     assert_eq!((ended.phase, ended.reason.as_deref()), (RunPhase::Succeeded, Some("Backfilled")));
+}
+
+#[tokio::test]
+async fn a_backfill_of_all_goes_over_what_is_stored_and_is_not_read_yet_as_it_would_be() {
+    let place = Place::new().await;
+    let subscription = place.subscription("opinions").await;
+    let other = place.subscription("orders").await;
+    let mut stored = Vec::new();
+    for (number, url, digit) in
+        [(1, URL, 'a'), (2, OTHER_URL, 'b'), (3, URL, 'c'), (4, URL, 'c'), (5, URL, 'a'), (6, OTHER_URL, 'd')]
+    {
+        let run = place.begun_run(&subscription, minute(number), &[url]).await;
+        place.store(run, url, digit, minute(number)).await;
+        let artifact = place.catalog.run_artifacts(run).await.unwrap().remove(0);
+        // Bytes that are as they were need not be read once more; those that came back do.
+        if number != 4 {
+            stored.push(StoredOfRun { artifact_id: artifact.id, run_id: run, url: url.to_owned() });
+        }
+    }
+    let run = place.begun_run(&other, minute(7), &[URL]).await;
+    place.store(run, URL, 'e', minute(7)).await;
+    let waiting = place.begun_run(&subscription, minute(8), &[URL]).await;
+    let evidence = fetched('f');
+    place.catalog.store_document(waiting, URL, &document(Evidence::New(&evidence)), minute(8)).await.unwrap();
+
+    let latest = RequestedRun { trigger: Trigger::Backfill, ..request(&subscription, "again") };
+    let of_all = RequestedRun { token: "all-1".to_owned(), is_of_all: true, ..latest.clone() };
+    let latest = place.lead().request_run(&latest, minute(9)).await.unwrap().unwrap().run_id;
+    let run = place.lead().request_run(&of_all, minute(9)).await.unwrap().unwrap().run_id;
+    assert_eq!(
+        place.lead().request_run(&of_all, minute(10)).await.unwrap(),
+        None,
+        "it was asked for already"
+    );
+    for (run, is_of_all) in [(latest, false), (run, true)] {
+        assert_eq!(place.catalog.run_plan(run).await.unwrap().unwrap().is_of_all, is_of_all);
+    }
+    let pages = async |parser_version: i32| {
+        let (mut pages, mut after) = (Vec::new(), 0);
+        loop {
+            let page = place.catalog.stored_documents(run, after, 2, parser_version).await.unwrap();
+            let Some(last) = page.last() else { return pages };
+            after = last.artifact_id;
+            pages.push(page);
+        }
+    };
+    assert_eq!(pages(1).await, Vec::<Vec<StoredOfRun>>::new(), "all was read as it would be");
+    let expected: Vec<_> = stored.chunks(2).map(<[StoredOfRun]>::to_vec).collect();
+    assert_eq!(pages(2).await, expected);
+
+    // What was read meanwhile is not asked for again.
+    let extract = NewExtract {
+        artifact_id: stored[0].artifact_id,
+        subscription_id: subscription.id,
+        parser: "text",
+        parser_version: 2,
+        selection_hash: &subscription.settings.selection.hash(),
+        fields: &ExtractFields::new(),
+        text: "",
+        text_hash: &"0".repeat(64),
+    };
+    place.catalog.store_extract(&extract, minute(11)).await.unwrap();
+    assert_eq!(pages(2).await.concat(), stored[1..]);
 }
 
 #[tokio::test]

@@ -218,6 +218,7 @@ pub(crate) fn request(subscription: &ScheduledSubscription, token: &str) -> Requ
         subscription_uid: subscription.key.uid,
         trigger: Trigger::Request,
         token: token.to_owned(),
+        is_of_all: false,
     }
 }
 
@@ -271,9 +272,10 @@ pub(crate) async fn compare(
         let kind = match (&work.head, &work.extract) {
             (None, _) if work.is_new => "New",
             (None, _) => "Baseline",
+            (Some(_), Some(extract)) if extract.is_earlier => "",
             (Some(head), _) if head.is_gone => "Returned",
             (Some(_), Some(extract)) if !extract.is_comparable => "Baseline",
-            (Some(head), Some(extract)) if extract.is_same || extract.artifact_id < head.artifact_id => "",
+            (Some(_), Some(extract)) if extract.is_same => "",
             _ => "Changed",
         };
         let is_compared = matches!(kind, "Changed" | "Returned");

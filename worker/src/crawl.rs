@@ -1,12 +1,9 @@
 //! `crawl.url`: fetches a document when its host may be asked, stores its bytes, then its artifact.
 
 mod gate;
-mod headers;
 mod lists;
 mod robots_cache;
 mod slots;
-
-use std::time::Duration;
 
 use async_trait::async_trait;
 use content::{charset, sniff};
@@ -27,10 +24,10 @@ use crate::{
     links::{ListKind, list_kind, sniffed_list},
     parse::parser_version,
     secrets::SecretReader,
+    source_request::{SourceRequestError, source_request},
     tools::{catalog_failed, permanent},
 };
 use gate::CrawlGate;
-use headers::own_headers;
 use lists::{FetchedList, Lists};
 use robots_cache::RobotsCache;
 
@@ -254,33 +251,31 @@ async fn fetch_request(
     work: &CrawlWork,
     secrets: &dyn SecretReader,
 ) -> Result<FetchRequest, HandlerError> {
-    let source = &work.source;
     let url: Url = crawl.url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
-    let invalid = |error: &dyn std::fmt::Display| permanent(run_reasons::INVALID_HEADER, error.to_string());
-    // The source may have moved since this was asked for: its headers are for the place it has now.
-    let base_url: Url =
-        source.base_url.parse().map_err(|error| permanent(run_reasons::INVALID_URL, error))?;
-    let headers = if url.origin() == base_url.origin() {
-        own_headers(source, &work.namespace, secrets).await?
-    } else {
-        Vec::new()
-    };
-    let user_agent = source.user_agent.as_deref().map(HeaderValue::from_str).transpose();
-    let user_agent = user_agent.map_err(|error| invalid(&error))?;
-    let comparable =
-        work.latest.as_ref().filter(|latest| has_validators(latest, &headers, user_agent.as_ref()));
+    let request = source_request(&work.source, &work.namespace, url, secrets).await.map_err(not_asked)?;
+    let comparable = work
+        .latest
+        .as_ref()
+        .filter(|latest| has_validators(latest, &request.headers, request.user_agent.as_ref()));
     Ok(FetchRequest {
-        url,
-        headers,
-        user_agent,
-        timeout: Duration::from_millis(source.timeout_ms),
-        max_bytes: source.max_bytes,
         validators: comparable.map(|latest| Validators {
             etag: latest.etag.clone(),
             last_modified: latest.last_modified.clone(),
         }),
         validators_for: comparable.and_then(|latest| latest.final_url.parse().ok()),
+        ..request
     })
+}
+
+fn not_asked(error: SourceRequestError) -> HandlerError {
+    match error {
+        SourceRequestError::BaseUrl(_) => permanent(run_reasons::INVALID_URL, error),
+        SourceRequestError::Header { .. } => permanent(run_reasons::INVALID_HEADER, error),
+        SourceRequestError::Secret(error) if error.is_transient() => {
+            HandlerError::Transient { reason: error.reason(), retry_at: None, source: error.into() }
+        }
+        SourceRequestError::Secret(error) => permanent(error.reason(), error),
+    }
 }
 
 /// Whether the server can be asked if the document is as it was: it named its state, and it would be asked with the same

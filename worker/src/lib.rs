@@ -20,6 +20,7 @@ mod schedule;
 pub mod secrets;
 pub mod send;
 mod setbacks;
+mod source_request;
 mod tools;
 mod version;
 
@@ -27,4 +28,5 @@ pub use metrics::WorkerMetrics;
 pub use news::{DeliveryTried, News, Newsroom, Setback};
 pub use pipeline::{Pipeline, PipelineError, PipelineOptions};
 pub use routes::{ROUTES, Route};
+pub use source_request::{SourceRequestError, source_request};
 pub use tools::Tools;

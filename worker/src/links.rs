@@ -9,7 +9,7 @@ mod kind;
 mod page;
 mod sitemap;
 
-use content::tree::TreeError;
+use content::{Sign, tree::TreeError};
 use events::run_reasons;
 use thiserror::Error;
 use url::Url;
@@ -43,6 +43,8 @@ pub struct Found {
     pub elements: usize,
     /// How many of these have no link by http or https.
     pub without_link: usize,
+    /// What the page was taken for, if it stands in for the list.
+    pub looks_blocked: Option<Sign>,
 }
 
 /// Why a list cannot be read.

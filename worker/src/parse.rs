@@ -8,7 +8,7 @@ use events::{
     CrawlResult, Event, Handler, HandlerError, ParseRequest, ParseResult, Payload, VersioningRequest,
     run_reasons,
 };
-use store::catalog::{Extracted, NewExtract, ParseWork, SelectionSettings, SelectorQuery};
+use store::catalog::{Extracted, NewExtract, ParseWork, SelectionSettings, SelectorQuery, StoredBytes};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use uuid::Uuid;
 
@@ -65,21 +65,52 @@ impl Handler for Parse {
             .map_err(catalog_failed)?
             .ok_or_else(|| permanent(run_reasons::DOCUMENT_NOT_FOUND, "the run has no such document"))?;
         if !work.is_waited_for {
+            if event.topic == ParseRequest::TOPIC && work.extract.is_none() {
+                // A backfill of all goes over what runs that have ended brought in: it is no version again.
+                self.extract_if_possible(&request, &work, &work.artifact).await?;
+            }
             return Ok(Vec::new());
         }
         let extracted = match &work.extract {
             Some(extracted) => extracted.clone(),
-            None => self.extract(&request, &work).await?,
+            None => self.extract(&request, &work, &work.artifact).await?,
         };
+        if let Some(head) = &work.head {
+            // Without it, what changed since would be taken for what other selectors or parsers make of the document.
+            self.extract_if_possible(&request, &work, head).await?;
+        }
         Ok(vec![result(event, &request, extracted, &self.tools)?])
     }
 }
 
 impl Parse {
-    async fn extract(&self, request: &Request, work: &ParseWork) -> Result<Extracted, HandlerError> {
+    /// Reads what the document was before as it is read now, where that can be: what selectors match today need not have been
+    /// there then.
+    async fn extract_if_possible(
+        &self,
+        request: &Request,
+        work: &ParseWork,
+        earlier: &StoredBytes,
+    ) -> Result<(), HandlerError> {
+        match self.extract(request, work, earlier).await {
+            Ok(_) => Ok(()),
+            Err(HandlerError::Permanent { reason, source }) => {
+                tracing::debug!(artifact = earlier.artifact_id, reason, %source, "a document cannot be read anew");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn extract(
+        &self,
+        request: &Request,
+        work: &ParseWork,
+        artifact: &StoredBytes,
+    ) -> Result<Extracted, HandlerError> {
         let hash = work.selection.hash();
         let selection = self.selection(&hash, &work.selection)?;
-        let extraction = self.extraction(work, selection).await?;
+        let extraction = self.extraction(artifact, selection).await?;
         if let Some(sign) = extraction.looks_blocked {
             return Err(permanent(
                 run_reasons::LOOKS_BLOCKED,
@@ -89,7 +120,7 @@ impl Parse {
         complain_of_selectors(work, &extraction)?;
         let text_hash: String = extraction.text_hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let extract = NewExtract {
-            artifact_id: request.artifact_id,
+            artifact_id: artifact.artifact_id,
             subscription_id: request.subscription_id,
             parser: extraction.parser,
             parser_version: parser_version(),
@@ -104,16 +135,17 @@ impl Parse {
 
     async fn extraction(
         &self,
-        work: &ParseWork,
+        artifact: &StoredBytes,
         selection: Arc<Selection>,
     ) -> Result<Extraction, HandlerError> {
         // The semaphore is never closed.
         let _permit = PERMITS.acquire().await;
-        let bytes = read_blob(&self.tools, &work.blob_uri, LARGEST).await?.map_err(|TooLarge| {
-            let message = format!("the document has {} bytes; at most {LARGEST} are parsed", work.byte_size);
+        let bytes = read_blob(&self.tools, &artifact.blob_uri, LARGEST).await?.map_err(|TooLarge| {
+            let message =
+                format!("the document has {} bytes; at most {LARGEST} are parsed", artifact.byte_size);
             permanent(run_reasons::TOO_LARGE, message)
         })?;
-        let content_type = work.content_type.clone();
+        let content_type = artifact.content_type.clone();
         let kind = Kind::of(&bytes, content_type.as_deref());
         let extraction = if kind == Kind::Pdf {
             let text = pdf::text(&self.tools.pdf_reader, &bytes, pdf::Limits::default()).await;

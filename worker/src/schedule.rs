@@ -11,12 +11,15 @@ use url::Url;
 use crate::{
     Tools,
     crawl::host_of,
+    parse::parser_version,
     tools::{catalog_failed, permanent},
 };
 
 const EVENT_SOURCE: &str = "/tipstaff/worker/schedule";
 /// How many documents of a backfill are handed on at a time.
 const DOCUMENTS_AT_ONCE: usize = 500;
+/// How many artifacts of one that is of all are looked up and handed on at a time.
+const ARTIFACTS_AT_ONCE: i64 = 500;
 
 /// Reads the subscription and its source, and asks for each URL once.
 pub(crate) struct Schedule {
@@ -98,6 +101,10 @@ impl Schedule {
         plan: &RunPlan,
     ) -> Result<Vec<Event>, HandlerError> {
         let catalog = &self.tools.catalog;
+        if plan.is_of_all {
+            // First, so that a run which has ended has handed on all.
+            self.backfill_all(event, scheduled, plan).await?;
+        }
         let now = self.tools.clock.now();
         let documents = catalog.begin_backfill(scheduled.run_id, now).await.map_err(catalog_failed)?;
         for page in documents.chunks(DOCUMENTS_AT_ONCE) {
@@ -108,6 +115,40 @@ impl Schedule {
             catalog.hand_over(&requests?, now).await.map_err(catalog_failed)?;
         }
         Ok(Vec::new())
+    }
+
+    /// Hands on all that is stored. The runs that brought it in do not wait for it any more: it is read, and no version.
+    async fn backfill_all(
+        &self,
+        event: &Event,
+        scheduled: &SubscriptionScheduled,
+        plan: &RunPlan,
+    ) -> Result<(), HandlerError> {
+        let catalog = &self.tools.catalog;
+        let mut after = 0;
+        loop {
+            let page =
+                catalog.stored_documents(scheduled.run_id, after, ARTIFACTS_AT_ONCE, parser_version()).await;
+            let page = page.map_err(catalog_failed)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.artifact_id;
+            let now = self.tools.clock.now();
+            let requests: Result<Vec<Event>, serde_json::Error> = page
+                .into_iter()
+                .map(|stored| {
+                    let request = ParseRequest {
+                        run_id: stored.run_id,
+                        subscription_id: plan.subscription_id,
+                        source_id: plan.source_id,
+                        artifact_id: stored.artifact_id,
+                        source_url: stored.url,
+                    };
+                    event.child(&stored.artifact_id.to_string(), EVENT_SOURCE, now, &request)
+                })
+                .collect();
+            let requests = requests.map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))?;
+            catalog.hand_over(&requests, now).await.map_err(catalog_failed)?;
+        }
     }
 
     /// Asks for a document that was fetched to be parsed and compared, or only compared when it is gone.

@@ -51,6 +51,7 @@ impl Version {
 impl Handler for Version {
     async fn handle(&self, event: &Event) -> Result<Vec<Event>, HandlerError> {
         let request = request(event)?;
+        let mut told = Vec::new();
         for _ in 0..COMPARISONS {
             let work =
                 self.tools.catalog.version_work(request.run_id, &request.url, request.extract_id).await;
@@ -59,10 +60,11 @@ impl Handler for Version {
                 .ok_or_else(|| permanent(run_reasons::DOCUMENT_NOT_FOUND, "the run has no such document"))?;
             if let Some(made) = &work.made {
                 // An earlier attempt made it and may not have come to tell.
-                return Ok(vec![self.result(event, &request, made)?]);
+                told.push(self.result(event, &request, made, &request.url)?);
+                return Ok(told);
             }
             if !work.is_waited_for {
-                return Ok(Vec::new());
+                return Ok(told);
             }
             if event.topic == ParseResult::TOPIC
                 && let Some(extract) = work.extract.as_ref().filter(|extract| !extract.is_current)
@@ -70,11 +72,27 @@ impl Handler for Version {
                 // The selectors were changed since: what was selected under the old ones is no version any more.
                 return Ok(vec![self.parse_again(event, &request, extract.artifact_id, work.source_id)?]);
             }
+            if let Some(extract) = work.extract.as_ref().filter(|extract| !extract.is_earlier)
+                && let Some(head_anew) = extract.head_anew
+            {
+                // The document changed before anybody looked at what was known of it under the selectors as they are now.
+                let made = self.baseline_of_head(&request, &work, head_anew).await?;
+                if let Some(made) = made {
+                    told.push(self.result(
+                        event,
+                        &request,
+                        &made,
+                        &format!("{} {}", request.url, made.number),
+                    )?);
+                }
+                continue;
+            }
             match self.compare(&request, &work).await? {
                 ComparedDocument::Finished(Some(made)) => {
-                    return Ok(vec![self.result(event, &request, &made)?]);
+                    told.push(self.result(event, &request, &made, &request.url)?);
+                    return Ok(told);
                 }
-                ComparedDocument::Finished(None) | ComparedDocument::NotWaitedFor => return Ok(Vec::new()),
+                ComparedDocument::Finished(None) | ComparedDocument::NotWaitedFor => return Ok(told),
                 ComparedDocument::Outdated => {}
             }
         }
@@ -90,7 +108,11 @@ impl Version {
     async fn compare(&self, request: &Request, work: &VersionWork) -> Result<ComparedDocument, HandlerError> {
         let version = match verdict(work, request.extract_id.is_none()) {
             Verdict::Same => None,
-            Verdict::Version { kind, is_compared } => Some(self.version(work, kind, is_compared).await?),
+            Verdict::Version { kind, is_compared } => {
+                let before = work.head.as_ref().filter(|_| is_compared).map(|head| head.extract_id);
+                let after = work.extract.as_ref().map(|extract| extract.id);
+                Some(self.version(kind, before, after, is_compared).await?)
+            }
         };
         let now = self.tools.clock.now();
         let catalog = &self.tools.catalog;
@@ -100,14 +122,29 @@ impl Version {
             .map_err(catalog_failed)
     }
 
+    /// What a backfill that was faster than the change would have made.
+    async fn baseline_of_head(
+        &self,
+        request: &Request,
+        work: &VersionWork,
+        extract_id: i64,
+    ) -> Result<Option<MadeVersion>, HandlerError> {
+        let version = self.version(ChangeKind::Baseline, None, Some(extract_id), false).await?;
+        let now = self.tools.clock.now();
+        let catalog = &self.tools.catalog;
+        catalog
+            .make_baseline_of_head(request.run_id, &request.url, work, extract_id, &version, now)
+            .await
+            .map_err(catalog_failed)
+    }
+
     async fn version(
         &self,
-        work: &VersionWork,
         kind: ChangeKind,
+        before: Option<i64>,
+        after: Option<i64>,
         is_compared: bool,
     ) -> Result<NewVersion, HandlerError> {
-        let before = work.head.as_ref().filter(|_| is_compared).map(|head| head.extract_id);
-        let after = work.extract.as_ref().map(|extract| extract.id);
         let change = change(&self.tools, kind, before, after, Extent::Bounded).await?;
         let change =
             serde_json::to_value(change).map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))?;
@@ -133,7 +170,13 @@ impl Version {
             .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
     }
 
-    fn result(&self, event: &Event, request: &Request, made: &MadeVersion) -> Result<Event, HandlerError> {
+    fn result(
+        &self,
+        event: &Event,
+        request: &Request,
+        made: &MadeVersion,
+        discriminator: &str,
+    ) -> Result<Event, HandlerError> {
         let result = VersioningResult {
             run_id: request.run_id,
             subscription_id: request.subscription_id,
@@ -143,7 +186,7 @@ impl Version {
             kind: made.kind.clone(),
         };
         event
-            .child(&request.url, EVENT_SOURCE, self.tools.clock.now(), &result)
+            .child(discriminator, EVENT_SOURCE, self.tools.clock.now(), &result)
             .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))
     }
 }
@@ -174,7 +217,7 @@ fn verdict(work: &VersionWork, is_gone: bool) -> Verdict {
         // What was never there is not there, or what was taken out is.
         (_, None) => return Verdict::Same,
     };
-    if extract.artifact_id < head.artifact_id {
+    if extract.is_earlier {
         // Another run has seen it later, and was faster.
         return Verdict::Same;
     }

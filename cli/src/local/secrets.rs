@@ -10,13 +10,13 @@ use crate::manifests::Manifests;
 
 /// What the manifests held when they were last read. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct ManifestSecrets {
+pub(crate) struct ManifestSecrets {
     known: Arc<RwLock<BTreeMap<SecretName, Arc<SecretValues>>>>,
 }
 
 impl ManifestSecrets {
     /// Takes the Secrets of the manifests in force.
-    pub(super) fn update(&self, manifests: &Manifests) {
+    pub(crate) fn update(&self, manifests: &Manifests) {
         // A map is whole between any two calls.
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         // One that is missing because of a problem was not taken away by anybody.

@@ -157,8 +157,13 @@ impl<'a> Session<'a> {
             }
             Some(subscription_id) if verdict.ready => {
                 let token = format!("once-{}", Uuid::new_v4());
-                let trigger = Trigger::Request;
-                let request = RequestedRun { subscription_id, subscription_uid: uid, trigger, token };
+                let request = RequestedRun {
+                    subscription_id,
+                    subscription_uid: uid,
+                    trigger: Trigger::Request,
+                    token,
+                    is_of_all: false,
+                };
                 match self.engine.request_run(&request).await? {
                     Some(run) => once.waiting.push(run.run_id),
                     None => {

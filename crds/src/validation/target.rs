@@ -7,8 +7,9 @@ use url::Url;
 
 use super::{Violations, checks};
 use crate::{
-    DeliveryTarget, Digest, SecretKeyReference, WantedChange, WebhookTarget,
+    DeliveryTarget, Digest, KafkaTarget, S3Target, SecretKeyReference, WantedChange, WebhookTarget,
     delivery::{NO_DIGEST, ONE_DIGEST, ONE_KIND_OF_TARGET, SECRET_BEFORE_PREVIOUS, WEBHOOK_URL, WINDOW},
+    destination::{check_prefix, check_topic},
 };
 
 /// A named place to which changes are delivered.
@@ -109,9 +110,13 @@ fn place(target: &DeliveryTarget, path: &str, violations: &mut Violations) -> Op
         (Some(hook), None, None, None, None) => webhook_place(hook, &format!("{path}.webhook"), violations)?,
         (None, Some(slack), None, None, None) => Target::Slack { url_secret: slack.url_secret_ref.clone() },
         (None, None, Some(email), None, None) => Target::Email { to: email.to.clone() },
-        (None, None, None, Some(kafka), None) => Target::Kafka { topic: kafka.topic.clone() },
-        (None, None, None, None, Some(s3)) => {
-            Target::S3 { bucket: s3.bucket.clone(), prefix: s3.prefix.clone() }
+        (None, None, None, Some(KafkaTarget { topic }), None) => {
+            violations.take(format!("{path}.kafka.topic"), check_topic(topic))?;
+            Target::Kafka { topic: topic.clone() }
+        }
+        (None, None, None, None, Some(S3Target { bucket, prefix })) => {
+            violations.take(format!("{path}.s3.prefix"), check_prefix(prefix))?;
+            Target::S3 { bucket: bucket.clone(), prefix: prefix.clone() }
         }
         _ => {
             violations.add(path, ONE_KIND_OF_TARGET);

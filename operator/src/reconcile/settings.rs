@@ -21,7 +21,8 @@ const ALL_CHANGES: [WantedChange; 5] = [
     WantedChange::Baseline,
 ];
 
-pub(super) fn source_settings(valid: ValidatedSource) -> SourceSettings {
+/// What the catalog keeps of a valid Source.
+pub fn source_settings(valid: ValidatedSource) -> SourceSettings {
     SourceSettings {
         base_url: valid.base_url.into(),
         kind: valid.kind.name().to_owned(),

@@ -31,8 +31,8 @@ use url::Url;
 
 use super::spool::Contents;
 use super::{
-    BlobError, BlobKey, BlobReader, BlobUri, Blobs, NOT_A_BUCKET, S3Credentials, SpooledBody, check_object,
-    is_bucket_name,
+    BlobError, BlobKey, BlobReader, BlobUri, Blobs, NOT_A_BUCKET, RAW, S3Credentials, SpooledBody,
+    check_object, is_bucket_name,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -204,6 +204,10 @@ impl Blobs for S3Blobs {
     ) -> Result<BlobUri, BlobError> {
         check_object(bucket, key)?;
         let uri = BlobUri::S3 { bucket: bucket.to_owned(), key: key.to_owned() };
+        if bucket == self.bucket && key.starts_with(RAW) {
+            let reason = "its key is among those of the bodies that were fetched, which nobody else writes";
+            return Err(BlobError::InvalidUri { uri: uri.to_string(), reason });
+        }
         let put = self.client.put_object().bucket(bucket).key(key).content_type(content_type);
         put.body(ByteStream::from(bytes))
             .send()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::{Row, types::Json};
+use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError, SelectionSettings, SubscriptionSettings, failed, sql_time};
@@ -18,16 +18,28 @@ pub struct ParseWork {
     pub is_waited_for: bool,
     /// What is to be taken out.
     pub selection: SelectionSettings,
-    /// Where the bytes are.
-    pub blob_uri: String,
-    /// The content type that the server declared.
-    pub content_type: Option<String>,
-    /// The length of the bytes.
-    pub byte_size: i64,
+    /// Out of what.
+    pub artifact: StoredBytes,
+    /// The artifact of the document's head, where its bytes are others and nothing was taken out of it yet in the way in which
+    /// this artifact is read: what the two differ in would not be seen.
+    pub head: Option<StoredBytes>,
     /// Which selectors matched when the document was last compared, under the same selection; none: it never was.
     pub matched_before: Option<Vec<String>>,
     /// Set when the same bytes were parsed before, in the same way: there is nothing to do.
     pub extract: Option<Extracted>,
+}
+
+/// The bytes of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBytes {
+    /// The artifact's id.
+    pub artifact_id: i64,
+    /// Where they are.
+    pub blob_uri: String,
+    /// The content type that the server declared.
+    pub content_type: Option<String>,
+    /// How many they are.
+    pub byte_size: i64,
 }
 
 /// The identity of what was taken out of an artifact.
@@ -75,7 +87,9 @@ impl Catalog {
     ) -> Result<Option<ParseWork>, CatalogError> {
         let row = sqlx::query(
             "select d.phase = 'Fetched' and d.artifact_id = a.id and r.finished_at is null as is_waited_for,
-                 s.settings, a.blob_uri, a.content_type, a.byte_size, e.id as extract_id, e.text_hash, before.matched
+                 s.settings, a.id, a.blob_uri, a.content_type, a.byte_size, e.id as extract_id, e.text_hash, before.matched,
+                 head.id as head_id, head.blob_uri as head_blob_uri, head.content_type as head_content_type,
+                 head.byte_size as head_byte_size
              from documents d join runs r on r.id = d.run_id join subscriptions s on s.id = d.subscription_id
              join artifacts a on a.id = $3
              left join extracts e on e.artifact_id = a.id and e.subscription_id = s.id
@@ -84,6 +98,14 @@ impl Catalog {
                  select array(select jsonb_object_keys(extract.fields)) as matched
                  from document_heads h join extracts extract on extract.id = h.extract_id
                  where h.subscription_id = s.id and h.url = d.url and h.selection_hash = s.selection_hash) before on true
+             left join lateral (
+                 select seen.* from document_heads h join artifacts seen on seen.id = h.artifact_id
+                 where h.subscription_id = s.id and h.url = d.url and not h.is_gone and h.fetch_hash <> a.fetch_hash
+                     and (seen.fetched_at, seen.id) < (a.fetched_at, a.id)
+                     and (h.selection_hash, h.parser_version) <> (s.selection_hash, $4)
+                     and not exists (select from extracts anew where anew.artifact_id = h.artifact_id
+                         and anew.subscription_id = s.id and anew.selection_hash = s.selection_hash
+                         and anew.parser_version = $4)) head on true
              where d.run_id = $1 and d.url = $2",
         )
         .bind(run_id)
@@ -99,9 +121,11 @@ impl Catalog {
             Ok(ParseWork {
                 is_waited_for: row.try_get("is_waited_for")?,
                 selection: row.try_get::<Json<SubscriptionSettings>, _>("settings")?.0.selection,
-                blob_uri: row.try_get("blob_uri")?,
-                content_type: row.try_get("content_type")?,
-                byte_size: row.try_get("byte_size")?,
+                artifact: stored_bytes(&row, "")?,
+                head: match row.try_get::<Option<i64>, _>("head_id")? {
+                    Some(_) => Some(stored_bytes(&row, "head_")?),
+                    None => None,
+                },
                 matched_before: row.try_get("matched")?,
                 extract: extract_id.zip(text_hash).map(|(id, text_hash)| Extracted { id, text_hash }),
             })
@@ -137,4 +161,14 @@ impl Catalog {
         .await
         .map_err(failed("store an extract"))
     }
+}
+
+fn stored_bytes(row: &PgRow, prefix: &str) -> Result<StoredBytes, sqlx::Error> {
+    let column = |name: &str| format!("{prefix}{name}");
+    Ok(StoredBytes {
+        artifact_id: row.try_get(column("id").as_str())?,
+        blob_uri: row.try_get(column("blob_uri").as_str())?,
+        content_type: row.try_get(column("content_type").as_str())?,
+        byte_size: row.try_get(column("byte_size").as_str())?,
+    })
 }

@@ -82,6 +82,8 @@ pub struct RunPlan {
     pub source: SourceSettings,
     /// Until when scheduled runs of the source are held back, since it fails.
     pub held_back_until: Option<Timestamp>,
+    /// Of a backfill: whether it is of all that is stored, and not only of what is the latest of each document.
+    pub is_of_all: bool,
 }
 
 /// What a run that was begun waits for.
@@ -146,7 +148,7 @@ impl Catalog {
     /// When the catalog fails.
     pub async fn run_plan(&self, run_id: Uuid) -> Result<Option<RunPlan>, CatalogError> {
         let row = sqlx::query(
-            "select r.phase, s.id as subscription_id, o.id as source_id, o.settings, o.held_back_until
+            "select r.phase, r.is_of_all, s.id as subscription_id, o.id as source_id, o.settings, o.held_back_until
              from runs r join subscriptions s on s.id = r.subscription_id join sources o on o.id = s.source_id
              where r.id = $1",
         )
@@ -161,6 +163,7 @@ impl Catalog {
                 source_id: row.try_get("source_id")?,
                 source: row.try_get::<Json<SourceSettings>, _>("settings")?.0,
                 held_back_until: time(row.try_get("held_back_until")?),
+                is_of_all: row.try_get("is_of_all")?,
             })
         })
         .transpose()
@@ -315,7 +318,9 @@ pub(super) async fn end_if_complete(
                  reason = case when d.failed > 0 then d.reason when r.trigger = 'Backfill' then $5
                      when d.changed then $3 else $4 end,
                  message = case when d.failed = 0 and r.trigger = 'Backfill'
-                     then format('%s stored documents were extracted again', d.count) else d.message end
+                     then format('%s stored documents were extracted again%s', d.count,
+                         case when r.is_of_all then ', and what was stored of them before was handed on' else '' end)
+                     else d.message end
              from (select count(*), count(*) filter (where phase = 'Failed') as failed,
                           coalesce(bool_or(changed), false) as changed,
                           -- Of one and the same document; where none failed, what is to be said of a list.

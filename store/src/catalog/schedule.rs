@@ -109,6 +109,8 @@ pub struct RequestedRun {
     pub trigger: Trigger,
     /// Tells this request from the last one.
     pub token: String,
+    /// Of a backfill: whether it is of all that is stored, and not only of what is the latest of each document.
+    pub is_of_all: bool,
 }
 
 impl FiredRun {
@@ -185,6 +187,13 @@ impl Lead {
         let Some(asked_at) = time(asked_at) else { return Ok(None) };
         let new = FiredRun::new(request.subscription_id, request.subscription_uid, asked_at, request.trigger);
         let fired = insert_runs(&mut transaction, vec![new], now).await?;
+        if request.is_of_all {
+            sqlx::query("update runs set is_of_all = true where id = any($1)")
+                .bind(fired.iter().map(|run| run.run_id).collect::<Vec<_>>())
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed("note what a backfill is of"))?;
+        }
         transaction.commit().await.map_err(failed("commit a requested run"))?;
         Ok(fired.into_iter().next())
     }

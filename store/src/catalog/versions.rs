@@ -55,6 +55,11 @@ pub struct ComparedExtract {
     pub is_comparable: bool,
     /// Whether it was selected as the subscription has it now.
     pub is_current: bool,
+    /// Whether it was fetched before the head's artifact: the document was seen later than this.
+    pub is_earlier: bool,
+    /// What was taken out of the head's artifact as this was, by the catalog's id, where the head itself was taken out in
+    /// another way and the document differs from it: what the two differ in is a change.
+    pub head_anew: Option<i64>,
 }
 
 /// Text and fields of an extract.
@@ -131,13 +136,20 @@ impl Catalog {
                  coalesce(e.selection_hash = h.selection_hash and e.parser_version = h.parser_version, false)
                      as is_comparable,
                  coalesce(e.selection_hash = s.selection_hash, true) as is_current, s.source_id,
+                 coalesce((a.fetched_at, a.id) < (seen.fetched_at, seen.id), false) as is_earlier, anew.id as head_anew,
                  not d.is_base and s.list_read_by <> r.id and not exists (
                      select from documents earlier where earlier.run_id = s.list_read_by and earlier.url = d.url) as is_new
              from documents d join runs r on r.id = d.run_id join subscriptions s on s.id = d.subscription_id
              left join versions v on v.id = d.version_id
              left join document_heads h on h.subscription_id = d.subscription_id and h.url = d.url
              left join extracts before on before.id = h.extract_id
+             left join artifacts seen on seen.id = h.artifact_id
              left join extracts e on e.id = $3 and e.subscription_id = d.subscription_id
+             left join artifacts a on a.id = e.artifact_id
+             left join extracts anew on anew.artifact_id = h.artifact_id and anew.subscription_id = h.subscription_id
+                 and not h.is_gone and (e.selection_hash, e.parser_version) <> (h.selection_hash, h.parser_version)
+                 and anew.selection_hash = e.selection_hash and anew.parser_version = e.parser_version
+                 and (anew.text_hash, anew.fields) <> (e.text_hash, e.fields)
              where d.run_id = $1 and d.url = $2",
         )
         .bind(run_id)
@@ -149,16 +161,17 @@ impl Catalog {
         row.as_ref().map(version_work).transpose().map_err(failed("read a document to compare"))
     }
 
-    /// The versions that a run made, by URL.
+    /// The versions that a run made, by URL: of several, the last.
     ///
     /// # Errors
     /// When the catalog fails.
     pub async fn run_versions(&self, run_id: Uuid) -> Result<HashMap<String, RunVersion>, CatalogError> {
-        let rows = sqlx::query("select url, number, kind, change from versions where run_id = $1")
-            .bind(run_id)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed("list a run's versions"))?;
+        let rows =
+            sqlx::query("select url, number, kind, change from versions where run_id = $1 order by number")
+                .bind(run_id)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(failed("list a run's versions"))?;
         let version = |row: &PgRow| {
             let change = row.try_get::<Json<_>, _>("change")?.0;
             let version = RunVersion { number: row.try_get("number")?, kind: row.try_get("kind")?, change };
@@ -184,6 +197,34 @@ impl Catalog {
         rows.iter().map(content).collect::<Result<_, _>>().map_err(failed("read texts"))
     }
 
+    /// Makes the baseline that the document's head is in another selection or by another parser: `extract_id` is what was
+    /// taken out of its artifact. The document is then compared with that. None: the run waits for the document no more, or
+    /// the head is another than that of `work`.
+    ///
+    /// # Errors
+    /// When the catalog fails; then nothing was stored.
+    pub async fn make_baseline_of_head(
+        &self,
+        run_id: Uuid,
+        url: &str,
+        work: &VersionWork,
+        extract_id: i64,
+        new: &NewVersion,
+        now: Timestamp,
+    ) -> Result<Option<MadeVersion>, CatalogError> {
+        let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
+        let Some(subscription_id) = lock_fetched(&mut transaction, run_id, url).await? else {
+            return Ok(None);
+        };
+        let head = work.head.as_ref();
+        let made =
+            make(&mut transaction, run_id, subscription_id, url, head, Some(extract_id), new, now).await?;
+        if made.is_some() {
+            transaction.commit().await.map_err(failed("commit a baseline"))?;
+        }
+        Ok(made)
+    }
+
     /// Finishes a document that was compared and, with the last document, its run; `new` is the version that it makes, if
     /// it differs. `work` is what it was compared with: when that is out of date, nothing happens.
     ///
@@ -198,25 +239,18 @@ impl Catalog {
         now: Timestamp,
     ) -> Result<ComparedDocument, CatalogError> {
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
-        let run = lock_run(&mut transaction, run_id).await?;
-        if !run.is_some_and(|run| run.is_active) {
+        let Some(subscription_id) = lock_fetched(&mut transaction, run_id, url).await? else {
             return Ok(ComparedDocument::NotWaitedFor);
-        }
-        let subscription_id: Option<i64> = sqlx::query_scalar(
-            "select subscription_id from documents where run_id = $1 and url = $2 and phase = 'Fetched' for update",
-        )
-        .bind(run_id)
-        .bind(url)
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(failed("lock a document"))?;
-        let Some(subscription_id) = subscription_id else { return Ok(ComparedDocument::NotWaitedFor) };
+        };
         let made = match new {
             Some(new) => {
-                let Some(made) = make(&mut transaction, run_id, subscription_id, url, work, new, now).await?
-                else {
-                    return Ok(ComparedDocument::Outdated);
-                };
+                let head = work.head.as_ref();
+                // Of a document that is gone, the text is what it last was.
+                let extract_id =
+                    work.extract.as_ref().map(|extract| extract.id).or(head.map(|head| head.extract_id));
+                let made =
+                    make(&mut transaction, run_id, subscription_id, url, head, extract_id, new, now).await?;
+                let Some(made) = made else { return Ok(ComparedDocument::Outdated) };
                 Some(made)
             }
             None => {
@@ -246,19 +280,38 @@ impl Catalog {
     }
 }
 
+/// Locks a run and then its document, when the run waits for it to be compared. Returns the id of their subscription.
+async fn lock_fetched(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    url: &str,
+) -> Result<Option<i64>, CatalogError> {
+    let run = lock_run(connection, run_id).await?;
+    if !run.is_some_and(|run| run.is_active) {
+        return Ok(None);
+    }
+    sqlx::query_scalar(
+        "select subscription_id from documents where run_id = $1 and url = $2 and phase = 'Fetched' for update",
+    )
+    .bind(run_id)
+    .bind(url)
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("lock a document"))
+}
+
 /// Makes a version and the head that goes with it, unless the head is another than it was compared with.
+#[allow(clippy::too_many_arguments, reason = "the columns of a version")]
 async fn make(
     connection: &mut PgConnection,
     run_id: Uuid,
     subscription_id: i64,
     url: &str,
-    work: &VersionWork,
+    head: Option<&Head>,
+    extract_id: Option<i64>,
     new: &NewVersion,
     now: Timestamp,
 ) -> Result<Option<MadeVersion>, CatalogError> {
-    let head = work.head.as_ref();
-    // Of a document that is gone, the text is what it last was.
-    let extract_id = work.extract.as_ref().map(|extract| extract.id).or(head.map(|head| head.extract_id));
     let row = sqlx::query(
         "with head as materialized (
              select version_id, number, artifact_id from document_heads
@@ -321,7 +374,7 @@ async fn move_head(
         // What was never there is not there: nothing to note.
         return Ok(true);
     };
-    if extract.artifact_id < head.artifact_id {
+    if extract.is_earlier {
         return Ok(true);
     }
     let moved = sqlx::query(
@@ -330,12 +383,13 @@ async fn move_head(
                  where d.subscription_id = $1 and d.url = $2 and d.artifact_id = e.artifact_id and not d.is_base)
          from extracts e join artifacts a on a.id = e.artifact_id
          where h.subscription_id = $1 and h.url = $2 and h.version_id = $3 and e.id = $4
-             and h.artifact_id <= e.artifact_id",
+             and h.artifact_id = $5",
     )
     .bind(subscription_id)
     .bind(url)
     .bind(head.version_id)
     .bind(extract.id)
+    .bind(head.artifact_id)
     .execute(connection)
     .await
     .map_err(failed("note that a document is as it was"))?;
@@ -360,6 +414,8 @@ fn version_work(row: &PgRow) -> Result<VersionWork, sqlx::Error> {
             is_same: row.try_get("is_same")?,
             is_comparable: row.try_get("is_comparable")?,
             is_current: row.try_get("is_current")?,
+            is_earlier: row.try_get("is_earlier")?,
+            head_anew: row.try_get("head_anew")?,
         }),
         None => None,
     };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use content::charset::decode;
+use content::{Sign, charset::decode};
 use events::{CrawlUrl, Event, HandlerError, VersioningRequest, run_reasons};
 use jiff::{SignedDuration, Timestamp};
 use store::catalog::{
@@ -54,6 +54,8 @@ struct Entries {
     sitemaps: Vec<Link>,
     /// How many elements or entries there are, wanted or not.
     elements: usize,
+    /// What the list was taken for, if it is a page that stands in for it.
+    looks_blocked: Option<Sign>,
 }
 
 impl Lists {
@@ -84,6 +86,9 @@ impl Lists {
         });
         let limit = usize::try_from(follow.limit).unwrap_or(usize::MAX);
         let entries = self.entries(tools, list, &list_url, home, follow).await?;
+        if let Some(sign) = entries.looks_blocked.filter(|sign| counts(*sign, &entries)) {
+            return Err(looks_blocked(sign));
+        }
         let named = entries.links.len() + entries.sitemaps.len();
         if list.kind == ListKind::Page && entries.elements == 0 {
             let message =
@@ -101,6 +106,13 @@ impl Lists {
         } else {
             Vec::new()
         };
+        if let Some(sign) = entries.looks_blocked
+            && known.is_empty()
+            && !gone.is_empty()
+        {
+            // All that was there is gone, and there is a log-in form.
+            return Err(looks_blocked(sign));
+        }
         let before = if work.is_base {
             FoundCount::default()
         } else {
@@ -150,6 +162,21 @@ impl Lists {
     }
 }
 
+/// A log-in form on a page that has links to follow may be part of that page.
+fn counts(sign: Sign, entries: &Entries) -> bool {
+    match sign {
+        Sign::LoginForm { is_titled } => is_titled || entries.links.is_empty(),
+        _ => true,
+    }
+}
+
+fn looks_blocked(sign: Sign) -> HandlerError {
+    permanent(
+        run_reasons::LOOKS_BLOCKED,
+        format!("what came looks like {sign}, and not like the list: nothing is taken for gone"),
+    )
+}
+
 async fn read(tools: &Tools, list: &FetchedList<'_>) -> Result<Vec<u8>, HandlerError> {
     let most = if list.kind == ListKind::Sitemap { LARGEST_SITEMAP } else { LARGEST_PAGE };
     read_blob(tools, list.blob_uri, most).await?.map_err(|TooLarge| {
@@ -172,12 +199,17 @@ fn parse(
     Ok(match kind {
         ListKind::Page => {
             let found = page_links(&decode(bytes, content_type).text, list_url, home, &every)?;
-            Entries { links: found.links, sitemaps: Vec::new(), elements: found.elements }
+            Entries {
+                links: found.links,
+                sitemaps: Vec::new(),
+                elements: found.elements,
+                looks_blocked: found.looks_blocked,
+            }
         }
         ListKind::Feed => {
             let found = feed_links(bytes, content_type, list_url)?;
             let links = chosen(found.links, &every)?.links;
-            Entries { links, sitemaps: Vec::new(), elements: found.elements }
+            Entries { links, sitemaps: Vec::new(), elements: found.elements, looks_blocked: None }
         }
         ListKind::Sitemap => {
             let sitemap = sitemap_links(bytes, list_url, LARGEST_SITEMAP)?;
@@ -188,6 +220,7 @@ fn parse(
                 links: chosen(sitemap.entries, &every)?.links,
                 sitemaps: chosen(sitemap.sitemaps, &whole)?.links,
                 elements,
+                looks_blocked: None,
             }
         }
     })

@@ -1,4 +1,4 @@
-use content::tree;
+use content::{looks_blocked, tree};
 use scraper::{ElementRef, Selector};
 use store::catalog::FollowSettings;
 use url::Url;
@@ -31,7 +31,7 @@ pub fn page_links(
         let url = reference(element).and_then(|reference| resolve(reference, &base));
         choice.offer(url.map(|url| Link { url, marker: None }));
     }
-    Ok(choice.found)
+    Ok(Found { looks_blocked: looks_blocked(html, &page), ..choice.found })
 }
 
 fn base_url(page: ElementRef<'_>, page_url: &Url) -> Url {

@@ -74,7 +74,7 @@ pub(super) enum SendError {
     TopicNotAllowed { topic: String },
 
     /// Kafka did not acknowledge the record.
-    #[error("Kafka did not take the record; the topic must be there, Tipstaff does not create it")]
+    #[error("the record was not taken")]
     NotAcknowledged(#[source] BusError),
 
     /// The object store did not take the object.
@@ -98,6 +98,9 @@ impl SendError {
             Self::EmailNotWritten(_) | Self::EmailNotSent(_) => run_reasons::EMAIL_NOT_SENT,
             Self::EmailTimeout { .. } => run_reasons::TIMEOUT,
             Self::TopicNotAllowed { .. } => run_reasons::TOPIC_NOT_ALLOWED,
+            Self::NotAcknowledged(BusError::NoTopic { .. }) => run_reasons::TOPIC_NOT_FOUND,
+            Self::NotAcknowledged(BusError::TopicForbidden { .. }) => run_reasons::TOPIC_FORBIDDEN,
+            Self::NotAcknowledged(BusError::NoKafka { .. }) => run_reasons::KAFKA_NOT_CONFIGURED,
             Self::NotAcknowledged(_) => run_reasons::RECORD_NOT_ACKNOWLEDGED,
             Self::NotStored(_) => run_reasons::OBJECT_NOT_STORED,
         }

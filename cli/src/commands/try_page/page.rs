@@ -4,18 +4,17 @@ use std::env;
 use std::io;
 use std::path::PathBuf;
 
-use crds::{HeaderValue, ValidatedSource};
-use http::HeaderName;
-use http::header::{AUTHORIZATION, COOKIE};
 use ipnet::IpNet;
+use operator::source_settings;
 use store::blobs::{BlobError, Spool};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use url::Url;
-use worker::fetch::{AllowedAddresses, ClientError, FetchError, FetchRequest, Fetched, Fetcher, NoGate};
-use worker::secrets::{SecretError, SecretName};
+use worker::fetch::{AllowedAddresses, ClientError, FetchError, Fetched, Fetcher, NoGate};
+use worker::{SourceRequestError, source_request};
 
 use super::Tried;
+use crate::local::secrets::ManifestSecrets;
 use crate::manifests::Manifests;
 
 /// The largest file that is read, in bytes: workers parse no larger documents.
@@ -62,13 +61,7 @@ pub(super) enum PageError {
     #[error("the page cannot be kept while it arrives")]
     Spool(#[from] BlobError),
     #[error(transparent)]
-    Secret(#[from] SecretError),
-    #[error("the header {name} of the source cannot be sent")]
-    Header {
-        name: String,
-        #[source]
-        source: http::Error,
-    },
+    Request(#[from] SourceRequestError),
 }
 
 /// The page at a URL or in a file; of the source, where none is named.
@@ -104,7 +97,10 @@ async fn read(path: PathBuf) -> Result<Page, PageError> {
 }
 
 async fn fetch(url: Url, tried: &Tried, manifests: &Manifests, allowed: &[IpNet]) -> Result<Page, PageError> {
-    let request = request(&url, tried, manifests)?;
+    let secrets = ManifestSecrets::default();
+    secrets.update(manifests);
+    let settings = source_settings(tried.source.clone());
+    let request = source_request(&settings, &tried.name.namespace, url.clone(), &secrets).await?;
     let fetcher = Fetcher::new(AllowedAddresses::with_networks(allowed.iter().copied()))?;
     let spool = Spool::open(env::temp_dir()).await?;
     let fetched = fetcher.get(&request, &spool, &NoGate).await.map_err(not_fetched)?;
@@ -126,47 +122,6 @@ fn not_fetched(error: FetchError) -> PageError {
     } else {
         PageError::Fetch(error)
     }
-}
-
-/// The source's headers go to the place of the source alone.
-fn request(url: &Url, tried: &Tried, manifests: &Manifests) -> Result<FetchRequest, PageError> {
-    let ValidatedSource { base_url, fetch, .. } = &tried.source;
-    let invalid = |name: &str, error: http::Error| PageError::Header { name: name.to_owned(), source: error };
-    let mut headers = Vec::new();
-    if url.origin() == base_url.origin() {
-        for header in &fetch.headers {
-            let name: HeaderName = header
-                .name
-                .parse()
-                .map_err(|error: http::header::InvalidHeaderName| invalid(&header.name, error.into()))?;
-            let value = match &header.value {
-                HeaderValue::Plain(text) => {
-                    let value = http::HeaderValue::from_str(text);
-                    let mut value = value.map_err(|error| invalid(&header.name, error.into()))?;
-                    value.set_sensitive([AUTHORIZATION, COOKIE].contains(&name));
-                    value
-                }
-                HeaderValue::Secret(reference) => {
-                    let namespace = tried.name.namespace.clone();
-                    let secret = SecretName { namespace, name: reference.name.clone() };
-                    let values = manifests.secrets.get(&secret);
-                    let values = values.ok_or_else(|| SecretError::NotFound { secret: secret.clone() })?;
-                    values.get(&secret, &reference.key)?
-                }
-            };
-            headers.push((name, value));
-        }
-    }
-    let user_agent = fetch.user_agent.as_deref().map(http::HeaderValue::from_str).transpose();
-    Ok(FetchRequest {
-        url: url.clone(),
-        headers,
-        user_agent: user_agent.map_err(|error| invalid("User-Agent", error.into()))?,
-        timeout: fetch.timeout,
-        max_bytes: fetch.max_bytes,
-        validators: None,
-        validators_for: None,
-    })
 }
 
 #[cfg(test)]

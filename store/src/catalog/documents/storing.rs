@@ -111,10 +111,24 @@ pub(super) async fn store(
              select d.number, a.id, a.source_id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size,
                  a.fetched_at
              from document d join artifacts a on a.id = d.known),
+         -- As it was when it was last compared, and so from now on: what was fetched before and comes later is no version.
+         same as materialized (
+             select d.number, h.subscription_id, h.url, h.artifact_id as seen_id, a.id, a.fetched_at
+             from document d join artifact a on a.number = d.number
+             join document_heads h on h.subscription_id = d.subscription_id and h.url = d.url
+             where not d.is_list and a.fetch_hash = h.fetch_hash and not h.is_gone and h.is_found <> d.is_base
+                 and h.selection_hash = d.selection_hash and h.parser_version = d.parser_version
+             order by h.subscription_id, h.url for no key update of h),
+         moved as (
+             update document_heads h set artifact_id = newest.id
+             from (select distinct on (subscription_id, url) * from same
+                   order by subscription_id, url, fetched_at desc, id desc) newest
+             join artifacts seen on seen.id = newest.seen_id
+             where h.subscription_id = newest.subscription_id and h.url = newest.url
+                 and (seen.fetched_at, seen.id) < (newest.fetched_at, newest.id)),
          compared as materialized (
              select d.*, a.id as artifact_id, a.fetch_hash is distinct from h.fetch_hash as is_changed,
-                 coalesce(d.is_list or a.fetch_hash = h.fetch_hash and not h.is_gone and h.is_found <> d.is_base
-                     and h.selection_hash = d.selection_hash and h.parser_version = d.parser_version, false) as is_finished
+                 d.is_list or exists (select from same where same.number = d.number) as is_finished
              from document d join artifact a on a.number = d.number
              left join document_heads h on h.subscription_id = d.subscription_id and h.url = d.url),
          stored as (

@@ -1,0 +1,71 @@
+//! A topic of a user's on the shared Kafka, made and read with another client than Tipstaff's.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    message::{Headers, Message},
+};
+use stack::Stack;
+
+const SOON: Duration = Duration::from_secs(60);
+
+pub(crate) struct Topic {
+    config: ClientConfig,
+    pub(crate) name: String,
+}
+
+/// What somebody reads who knows nothing of Tipstaff.
+pub(crate) struct Read {
+    pub(crate) key: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) value: Vec<u8>,
+}
+
+impl Topic {
+    pub(crate) async fn create(stack: &Stack, name: String) -> Self {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", stack.kafka_brokers().unwrap()).set("group.id", &name);
+        let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
+        let new = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
+        for result in admin.create_topics([&new], &AdminOptions::new()).await.unwrap() {
+            result.unwrap();
+        }
+        Self { config, name }
+    }
+
+    /// The first `count` records, waited for.
+    pub(crate) async fn records(&self, count: usize) -> Vec<Read> {
+        let (config, name) = (self.config.clone(), self.name.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let mut here = TopicPartitionList::new();
+            here.add_partition_offset(&name, 0, Offset::Beginning).unwrap();
+            consumer.assign(&here).unwrap();
+            let read = || consumer.poll(SOON).expect("no further record came").unwrap();
+            (0..count).map(|_| Read::from(read())).collect()
+        });
+        reading.await.unwrap()
+    }
+
+    pub(crate) async fn remove(self) {
+        let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
+        admin.delete_topics(&[&self.name], &AdminOptions::new()).await.unwrap();
+    }
+}
+
+impl<M: Message> From<M> for Read {
+    fn from(message: M) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let headers = message.headers().unwrap();
+        let headers = headers.iter().map(|header| (header.key.to_owned(), text(header.value.unwrap())));
+        Self {
+            key: text(message.key().unwrap()),
+            headers: headers.collect(),
+            value: message.payload().unwrap().to_vec(),
+        }
+    }
+}
