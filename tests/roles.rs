@@ -10,6 +10,10 @@ mod blocked;
 mod catalog_place;
 #[path = "roles/delivering.rs"]
 mod delivering;
+#[path = "roles/extending.rs"]
+mod extending;
+#[path = "roles/phase.rs"]
+mod phase;
 #[path = "roles/place.rs"]
 mod place;
 #[path = "roles/selecting.rs"]

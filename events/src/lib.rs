@@ -1,6 +1,7 @@
 //! Events and how they travel: topics, payloads, the CloudEvents envelope, the [`Bus`] in its two forms
 //! (Kafka and in-process), the consumer loop, and the routing registry.
 
+mod answered;
 mod bus;
 mod clock;
 mod consumer;

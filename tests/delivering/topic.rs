@@ -1,9 +1,9 @@
-//! A topic of a user's on the shared Kafka, made and read with another client than Tipstaff's.
+//! A topic on the shared Kafka, made and read with another client than Tipstaff's.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
+    ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
@@ -27,8 +27,7 @@ pub(crate) struct Read {
 
 impl Topic {
     pub(crate) async fn create(stack: &Stack, name: String) -> Self {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", stack.kafka_brokers().unwrap()).set("group.id", &name);
+        let Self { config, .. } = Self::known(stack, name.clone());
         let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
         let new = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
         for result in admin.create_topics([&new], &AdminOptions::new()).await.unwrap() {
@@ -37,14 +36,20 @@ impl Topic {
         Self { config, name }
     }
 
+    /// One that is there.
+    pub(crate) fn known(stack: &Stack, name: String) -> Self {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", stack.kafka_brokers().unwrap());
+        config.set("group.id", format!("{name}.reader")).set("auto.offset.reset", "earliest");
+        Self { config, name }
+    }
+
     /// The first `count` records, waited for.
     pub(crate) async fn records(&self, count: usize) -> Vec<Read> {
         let (config, name) = (self.config.clone(), self.name.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
-            let mut here = TopicPartitionList::new();
-            here.add_partition_offset(&name, 0, Offset::Beginning).unwrap();
-            consumer.assign(&here).unwrap();
+            consumer.subscribe(&[&name]).unwrap();
             let read = || consumer.poll(SOON).expect("no further record came").unwrap();
             (0..count).map(|_| Read::from(read())).collect()
         });

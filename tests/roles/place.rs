@@ -142,11 +142,21 @@ impl Roles {
             .unwrap()
     }
 
+    /// Puts an event on the bus.
+    pub(crate) async fn publish(&self, event: &Event) {
+        self.bus.publish(&[event.to_record()]).await.unwrap();
+    }
+
     /// Consumer loops of all roles, on the bus.
     pub(crate) fn work(&self) -> Working {
+        self.work_by(ROUTES)
+    }
+
+    /// The same with a table of one's own.
+    pub(crate) fn work_by(&self, routes: &[worker::Route]) -> Working {
         let options = PipelineOptions { roles: Role::ALL.to_vec(), concurrency: 4, drain: SOON };
         let bus: Arc<dyn Bus> = Arc::new(self.bus.clone());
-        let pipeline = Pipeline::new(&options, &self.tools, &bus).unwrap();
+        let pipeline = Pipeline::of(routes, &options, &self.tools, &bus).unwrap();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(pipeline.run(stop));

@@ -7,6 +7,7 @@ mod comparison;
 mod crawl;
 mod deliver;
 pub mod fetch;
+pub mod http_routes;
 pub mod links;
 mod metrics;
 mod news;

@@ -7,7 +7,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{ROUTES, Tools, setbacks::CatalogSetbacks};
+use crate::{
+    ROUTES, Route, Tools,
+    http_routes::{HttpHandler, HttpRoute, HttpRouteError, HttpSetbacks},
+    setbacks::CatalogSetbacks,
+};
 
 /// How many events may wait in a loop behind others of their key.
 const WAITING: usize = 1_000;
@@ -29,6 +33,9 @@ pub enum PipelineError {
     /// The table of routes contradicts itself.
     #[error(transparent)]
     Routes(#[from] RegistryError),
+    /// A route to a service of the user's cannot be used.
+    #[error(transparent)]
+    HttpRoute(#[from] HttpRouteError),
     /// None of the roles has a job.
     #[error("none of the roles has a job yet; roles with jobs are {0}")]
     NoJobs(String),
@@ -51,6 +58,19 @@ impl Pipeline {
     /// # Errors
     /// When the routes contradict themselves, or the roles have no jobs.
     pub fn new(options: &PipelineOptions, tools: &Tools, bus: &Arc<dyn Bus>) -> Result<Self, PipelineError> {
+        Self::of(ROUTES, options, tools, bus)
+    }
+
+    /// Looks up the handlers of the roles in a table of one's own.
+    ///
+    /// # Errors
+    /// When the routes contradict themselves, or the roles have no jobs.
+    pub fn of(
+        routes: &[Route],
+        options: &PipelineOptions,
+        tools: &Tools,
+        bus: &Arc<dyn Bus>,
+    ) -> Result<Self, PipelineError> {
         let setbacks = Arc::new(CatalogSetbacks {
             catalog: tools.catalog.clone(),
             clock: tools.clock.clone(),
@@ -59,7 +79,7 @@ impl Pipeline {
         let mut loops = Vec::new();
         for role in Role::ALL.into_iter().filter(|role| options.roles.contains(role)) {
             let mut registry = Registry::default();
-            for route in ROUTES.iter().filter(|route| route.role == role) {
+            for route in routes.iter().filter(|route| route.role == role) {
                 registry.register(route.topic, route.job_type, (route.handler)(tools))?;
             }
             if registry.topics().is_empty() {
@@ -80,11 +100,45 @@ impl Pipeline {
             });
         }
         if loops.is_empty() {
-            let mut with_jobs: Vec<_> = ROUTES.iter().map(|route| route.role.name()).collect();
+            let mut with_jobs: Vec<_> = routes.iter().map(|route| route.role.name()).collect();
             with_jobs.dedup();
             return Err(PipelineError::NoJobs(with_jobs.join(", ")));
         }
         Ok(Self { loops })
+    }
+
+    /// Adds the routes to services of the user's whose topics the process's roles take. Each has a loop and a group of its own:
+    /// whatever becomes of an event there, the roles have it too.
+    ///
+    /// # Errors
+    /// When a route contradicts itself, or its client cannot be made.
+    pub fn with_http_routes(
+        mut self,
+        routes: &[HttpRoute],
+        options: &PipelineOptions,
+        tools: &Tools,
+        bus: &Arc<dyn Bus>,
+    ) -> Result<Self, PipelineError> {
+        let is_here = |topic| options.roles.iter().any(|role| role.topics().contains(&topic));
+        for route in routes.iter().filter(|route| is_here(route.topic)) {
+            let handler = HttpHandler::new(route, tools.clock.clone())?;
+            let mut registry = Registry::default();
+            registry.register(route.topic, route.topic.job_type(), Arc::new(handler))?;
+            info!(route = route.name, topic = route.topic.name(), "events go to a service of the user's too");
+            self.loops.push(ConsumerLoop {
+                bus: bus.clone(),
+                registry: Arc::new(registry),
+                setbacks: Arc::new(HttpSetbacks { route: route.name.clone() }),
+                metrics: tools.metrics.consumer.clone(),
+                options: ConsumerLoopOptions {
+                    group: route.group(),
+                    concurrency: options.concurrency,
+                    waiting: WAITING,
+                    drain: options.drain,
+                },
+            });
+        }
+        Ok(self)
     }
 
     /// Handles events until `shutdown`. When one loop ends early, all do.

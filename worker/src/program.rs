@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 use crate::{
     Newsroom, Pipeline, PipelineOptions, Tools, WorkerMetrics,
     fetch::{AllowedAddresses, Fetcher, GuardedClient, install_crypto_provider},
-    pdf_reader,
+    http_routes, pdf_reader,
     secrets::{ClusterSecrets, SecretCache, SecretReader},
     send::{Mailer, Sender},
 };
@@ -49,6 +49,9 @@ struct Arguments {
     /// Where bodies are kept while they arrive; a temporary directory unless given
     #[arg(long, env = "TIPSTAFF_SPOOL_DIR")]
     spool_dir: Option<PathBuf>,
+    /// A file of routes to services of your own, which get a topic's events too (docs/extending.md)
+    #[arg(long, env = "TIPSTAFF_HTTP_ROUTES")]
+    http_routes: Option<PathBuf>,
     #[command(flatten)]
     blobs: BlobArguments,
     #[command(flatten)]
@@ -131,6 +134,8 @@ pub async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let shutdown = shutdown_on_signal()?;
+    let http_routes =
+        arguments.http_routes.as_deref().map(http_routes::read).transpose()?.unwrap_or_default();
     let drain = Duration::from_secs(arguments.drain_seconds);
     let catalog = arguments.database.connect().await?;
     catalog.check_schema().await?;
@@ -164,7 +169,8 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
         concurrency: arguments.concurrency,
         drain,
     };
-    let pipeline = Pipeline::new(&options, &tools, &bus)?;
+    let pipeline =
+        Pipeline::new(&options, &tools, &bus)?.with_http_routes(&http_routes, &options, &tools, &bus)?;
     let check = Check::default();
     let health = HealthServer::bind(arguments.listen, registry, catalog, check.clone()).await?;
     let stop_health = CancellationToken::new();

@@ -17,6 +17,7 @@ use crate::{
 };
 
 /// Who does a job.
+#[derive(Clone, Copy)]
 pub struct Route {
     /// Where the job's events come from.
     pub topic: Topic,

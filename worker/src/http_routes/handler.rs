@@ -1,0 +1,264 @@
+//! Posts events and reads what is answered: CloudEvents 1.0, JSON format, structured content mode of the HTTP binding
+//! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>).
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use events::{BoxError, Clock, Event, Handler, HandlerError, PutOff, Setbacks, run_reasons};
+use http::{
+    HeaderValue, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
+};
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{Client, Response, redirect::Policy};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use url::Url;
+
+use super::{HttpRoute, HttpRouteError};
+use crate::fetch::{DEFAULT_USER_AGENT, install_crypto_provider, retry_after};
+
+/// The most bytes of an answer that are read; a longer one is refused.
+const LONGEST_ANSWER: usize = 4 << 20;
+/// How often an event is posted before it goes to the dead letters. With the pauses between, that takes about four minutes.
+const ATTEMPTS: u32 = 8;
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
+/// No service's `Retry-After` keeps those that wait behind an event longer than this.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+
+const ONE: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
+
+/// Handles a topic's events by posting them.
+pub struct HttpHandler {
+    client: Client,
+    route: HttpRoute,
+    authorization: Option<HeaderValue>,
+    clock: Arc<dyn Clock>,
+}
+
+/// An event as it is posted.
+#[derive(Serialize)]
+struct Posted<'a> {
+    specversion: &'static str,
+    id: String,
+    r#type: &'a str,
+    source: &'a str,
+    time: String,
+    datacontenttype: &'static str,
+    traceparent: String,
+    partitionkey: &'a str,
+    data: &'a RawValue,
+}
+
+/// An event as it is answered. What else it says is not looked at.
+#[derive(Deserialize)]
+struct Answered {
+    specversion: String,
+    id: String,
+    r#type: String,
+    data: Box<RawValue>,
+}
+
+/// Why a service did not do it.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the route `{route}`: no answer")]
+    NoAnswer {
+        route: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error("the route `{route}`: HTTP status {status}")]
+    Status { route: String, status: StatusCode, retry_at: Option<Timestamp> },
+    #[error("the route `{route}`: its answer is longer than {LONGEST_ANSWER} bytes")]
+    TooLong { route: String },
+    #[error("the route `{route}`: its answer is neither a CloudEvent nor a list of them in JSON")]
+    Unreadable {
+        route: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("the route `{route}`: it answered an event that it may not emit: {problem}")]
+    NotToBeEmitted { route: String, problem: String },
+}
+
+impl HttpHandler {
+    /// Makes the client, and looks up what it authorizes itself with.
+    ///
+    /// # Errors
+    /// When there is no client to be made, or the variable is not set or no header's value.
+    pub fn new(route: &HttpRoute, clock: Arc<dyn Clock>) -> Result<Self, HttpRouteError> {
+        install_crypto_provider();
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .timeout(route.timeout())
+            .connect_timeout(Duration::from_secs(5).min(route.timeout()))
+            .user_agent(DEFAULT_USER_AGENT)
+            .build()
+            .map_err(HttpRouteError::Client)?;
+        let authorization =
+            route.authorization_from_env.as_deref().map(|name| authorization(&route.name, name));
+        Ok(Self { client, route: route.clone(), authorization: authorization.transpose()?, clock })
+    }
+
+    async fn post(&self, event: &Event) -> Result<Vec<Event>, Failure> {
+        let route = || self.route.name.clone();
+        let no_answer =
+            |source: reqwest::Error| Failure::NoAnswer { route: route(), source: source.without_url() };
+        let unreadable = |source| Failure::Unreadable { route: route(), source };
+        let data: &RawValue = serde_json::from_slice(&event.payload).map_err(unreadable)?;
+        let posted = Posted {
+            specversion: "1.0",
+            id: event.id.to_string(),
+            r#type: &event.job_type,
+            source: &event.source,
+            time: event.time.to_string(),
+            datacontenttype: "application/json",
+            traceparent: event.trace_parent.to_string(),
+            partitionkey: &event.key,
+            data,
+        };
+        let url: Url = self.route.url.clone();
+        let mut request = self.client.post(url).header(CONTENT_TYPE, ONE);
+        request = request.header("traceparent", event.trace_parent.to_string());
+        if let Some(value) = &self.authorization {
+            request = request.header(AUTHORIZATION, value.clone());
+        }
+        let body = serde_json::to_vec(&posted).map_err(unreadable)?;
+        let mut response = request.body(body).send().await.map_err(no_answer)?;
+        let status = response.status();
+        if !status.is_success() {
+            let retry_at = self.retry_at(&response);
+            return Err(Failure::Status { route: route(), status, retry_at });
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
+            if body.len() + chunk.len() > LONGEST_ANSWER {
+                return Err(Failure::TooLong { route: route() });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let answered = read(&body).map_err(unreadable)?;
+        answered.iter().map(|answered| self.emitted(event, answered)).collect()
+    }
+
+    fn retry_at(&self, response: &Response) -> Option<Timestamp> {
+        let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+        retry_after::parse(value, self.clock.now())
+    }
+
+    fn emitted(&self, event: &Event, answered: &Answered) -> Result<Event, Failure> {
+        let refused = |problem: String| Failure::NotToBeEmitted { route: self.route.name.clone(), problem };
+        if answered.specversion != "1.0" {
+            return Err(refused(format!("its specversion is `{}` and not `1.0`", answered.specversion)));
+        }
+        let topic = self.route.emits.iter().find(|topic| topic.job_type() == answered.r#type);
+        let topic = topic.ok_or_else(|| {
+            refused(format!("the route's `emits` has no topic of events of the type `{}`", answered.r#type))
+        })?;
+        let discriminator = format!("{}\n{}", self.route.name, answered.id);
+        let source = format!("/tipstaff/route/{}", self.route.name);
+        event
+            .child_of_topic(*topic, &discriminator, &source, self.clock.now(), answered.data.get().as_bytes())
+            .map_err(|error| refused(events::error_chain(&error)))
+    }
+}
+
+#[async_trait]
+impl Handler for HttpHandler {
+    /// Tries again here what may work later: an event that went back to its topic would come to everybody who consumes it.
+    async fn handle(&self, event: &Event) -> Result<Vec<Event>, HandlerError> {
+        let mut pause = FIRST_PAUSE;
+        let mut attempt = 1;
+        loop {
+            let failure = match self.post(event).await {
+                Ok(emitted) => return Ok(emitted),
+                Err(failure) => failure,
+            };
+            if attempt == ATTEMPTS || !failure.is_passing() {
+                let reason = run_reasons::HANDLER_FAILED;
+                return Err(HandlerError::Transient { reason, retry_at: None, source: failure.into() });
+            }
+            let now = self.clock.now();
+            let wait = match failure.retry_at() {
+                Some(at) => at.duration_since(now).clamp(SignedDuration::ZERO, LONGEST_PAUSE),
+                None => pause,
+            };
+            tracing::debug!(route = self.route.name, attempt, "an event is posted again later: {failure}");
+            self.clock.sleep_until(now.checked_add(wait).unwrap_or(now)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            attempt += 1;
+        }
+    }
+}
+
+impl Failure {
+    /// Whether it may work later.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::NoAnswer { .. } => true,
+            Self::Status { status, .. } => {
+                status.is_server_error() && *status != StatusCode::NOT_IMPLEMENTED
+                    || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS]
+                        .contains(status)
+            }
+            Self::TooLong { .. } | Self::Unreadable { .. } | Self::NotToBeEmitted { .. } => false,
+        }
+    }
+
+    fn retry_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Status { retry_at, .. } => *retry_at,
+            _ => None,
+        }
+    }
+}
+
+fn authorization(route: &str, name: &str) -> Result<HeaderValue, HttpRouteError> {
+    let invalid = |problem: String| HttpRouteError::Invalid { route: route.to_owned(), problem };
+    let value = std::env::var(name).map_err(|_| invalid(format!("the variable {name} is not set")))?;
+    let mut value = HeaderValue::from_str(&value)
+        .map_err(|_| invalid(format!("what the variable {name} holds cannot be a header's value")))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// One event, several, or none.
+fn read(body: &[u8]) -> Result<Vec<Answered>, serde_json::Error> {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => Ok(Vec::new()),
+        Some(b'[') => serde_json::from_slice(body),
+        Some(_) => Ok(vec![serde_json::from_slice(body)?]),
+    }
+}
+
+/// What cannot be told to a service is kept in the dead letters. It is nothing to the run: the roles do their work on the
+/// same event.
+pub(crate) struct HttpSetbacks {
+    pub(crate) route: String,
+}
+
+#[async_trait]
+impl Setbacks for HttpSetbacks {
+    async fn put_off(
+        &self,
+        _: &Event,
+        _: &'static str,
+        _: &str,
+        _: Option<Timestamp>,
+    ) -> Result<PutOff, BoxError> {
+        Ok(PutOff::GivenUp)
+    }
+
+    async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<(), BoxError> {
+        tracing::warn!(
+            route = self.route,
+            job_type = event.job_type,
+            reason,
+            message,
+            "an event was given up"
+        );
+        Ok(())
+    }
+}
