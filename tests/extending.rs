@@ -5,6 +5,7 @@
 #[path = "extending/service.rs"]
 mod service;
 #[path = "delivering/topic.rs"]
+#[allow(dead_code, reason = "the tests of deliveries use the rest")]
 mod topic;
 
 use std::time::Duration;

@@ -1,6 +1,9 @@
 //! A topic on the shared Kafka, made and read with another client than Tipstaff's.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig,
@@ -50,7 +53,14 @@ impl Topic {
         let reading = tokio::task::spawn_blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
             consumer.subscribe(&[&name]).unwrap();
-            let read = || consumer.poll(SOON).expect("no further record came").unwrap();
+            // A poll also ends when the group has changed.
+            let began = Instant::now();
+            let read = || loop {
+                if let Some(read) = consumer.poll(Duration::from_secs(1)) {
+                    break read.unwrap();
+                }
+                assert!(began.elapsed() < SOON, "no further record came");
+            };
             (0..count).map(|_| Read::from(read())).collect()
         });
         reading.await.unwrap()
