@@ -274,8 +274,7 @@ async fn what_needs_kafka_is_not_called_delivered() {
     let (site, _) = site_with_editions().await;
     let file = place.path().join("court.yaml");
     let manifest = manifest("court", &site.opinions_url(), YEARLY, Some("first"));
-    let delivery =
-        "  delivery: [{name: stream, kafka: {topic: court.changes}, when: {changes: [Always]}}]\n";
+    let delivery = "  delivery: [{name: stream, kafka: {topic: court.changes}, when: {changes: [Always]}}]\n";
     fs::write(&file, manifest + delivery).unwrap();
     let mut tipstaff = Tipstaff::local(&file, &place.path().join("data"), &LOOPBACK);
     let told = tipstaff.wait_for("not_delivered").await;

@@ -60,8 +60,8 @@ fn text(line: &changes::Line) -> String {
     line.parts.iter().map(part).collect()
 }
 
-/// The links that a side of the field `body` has.
-fn values(value: Option<&Value>, page: &Page) -> BTreeSet<Url> {
+/// The links that a side of the field `body` has, in the page's order.
+fn values(value: Option<&Value>, page: &Page) -> Vec<Url> {
     let values = value.and_then(Value::as_array).unwrap_or_else(|| panic!("{}: {value:?}", page.id));
     values.iter().map(|value| absolute(page, value.as_str().unwrap())).collect()
 }
@@ -80,15 +80,23 @@ fn the_changes_of_a_page_of_links_are_the_links_that_came_and_went() {
             let change = compared(&extracted(old, &selection), &extracted(new, &selection));
             let change = change.unwrap_or_else(|| panic!("{name}: nothing differs"));
             assert!(change.is_complete(), "{name}");
-            assert_eq!(lines(&change, LineTag::Removed, old), gone, "{name}: what went");
-            assert_eq!(lines(&change, LineTag::Added, new), came, "{name}: what came");
             let [FieldChange { name: field, old: old_value, new: new_value, .. }] = &change.field_changes[..]
             else {
                 panic!("{name}: {:?}", change.field_changes)
             };
             assert_eq!(field, BODY, "{name}");
-            assert_eq!(values(old_value.as_ref(), old), before, "{name}: what was there");
-            assert_eq!(values(new_value.as_ref(), new), after, "{name}: what is there");
+            let (old_links, new_links) = (values(old_value.as_ref(), old), values(new_value.as_ref(), new));
+            assert_eq!(old_links.iter().cloned().collect::<BTreeSet<_>>(), before, "{name}: what was there");
+            assert_eq!(new_links.iter().cloned().collect::<BTreeSet<_>>(), after, "{name}: what is there");
+            let (removed, added) =
+                (lines(&change, LineTag::Removed, old), lines(&change, LineTag::Added, new));
+            // The last line of a text has no line feed, as `patch` needs to know: a link that stayed, and is the last of one
+            // page only, stands there once more. Its text does not differ.
+            let again: BTreeSet<Url> = removed.intersection(&added).cloned().collect();
+            let ends = [old_links.last(), new_links.last()].into_iter().flatten().cloned();
+            assert!(again.is_subset(&ends.collect()), "{name}: {again:?} did not change");
+            assert_eq!(&removed - &again, gone, "{name}: what went");
+            assert_eq!(&added - &again, came, "{name}: what came");
         }
     }
 }
