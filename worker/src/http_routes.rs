@@ -159,7 +159,7 @@ fn topics<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Topic>, D::E
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use super::*;
 
