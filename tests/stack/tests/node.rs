@@ -120,7 +120,16 @@ async fn use_node(stack: &Stack) {
     stack.service(Part::KubeProxy).unwrap().restart().await.unwrap();
     ready(stack).await;
     assert_eq!(started(stack).await, before);
-    assert!(stack.kubectl(&logs, "").await.unwrap().starts_with(&said));
+    // A kubelet that has just begun has yet to hear of its pods.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let said_since = loop {
+        match stack.kubectl(&logs, "").await {
+            Ok(said_since) => break said_since,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(said_since.starts_with(&said), "{said_since}");
 }
 
 async fn ready(stack: &Stack) {
