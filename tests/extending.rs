@@ -113,7 +113,11 @@ async fn a_service_gets_what_the_roles_get_and_what_it_answers_is_emitted() {
 async fn what_a_service_refuses_or_may_not_emit_is_kept_in_the_dead_letters() {
     for (name, answer, reason) in [
         ("refused", (StatusCode::BAD_REQUEST, String::new()), "HTTP status 400"),
-        ("moved", (StatusCode::TEMPORARY_REDIRECT, String::new()), "HTTP status 307"),
+        (
+            "moved",
+            (StatusCode::TEMPORARY_REDIRECT, String::new()),
+            "HTTP status 307 Temporary Redirect; redirects are not followed",
+        ),
         (
             "foreign",
             (
@@ -129,6 +133,18 @@ async fn what_a_service_refuses_or_may_not_emit_is_kept_in_the_dead_letters() {
                 json!({ "specversion": "1.0", "id": "1", "type": "parse.content", "data": {} }).to_string(),
             ),
             "missing field",
+        ),
+        (
+            "other-run",
+            (
+                StatusCode::OK,
+                json!({
+                    "specversion": "1.0", "id": "1", "type": "parse.content",
+                    "data": { "run_id": "00000000-0000-0000-0000-000000000001" },
+                })
+                .to_string(),
+            ),
+            "`run_id` is another",
         ),
         ("words", (StatusCode::OK, "done".to_owned()), "neither a CloudEvent nor a list"),
     ] {

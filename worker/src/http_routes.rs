@@ -31,6 +31,7 @@ pub struct HttpRoute {
     #[serde(deserialize_with = "topic")]
     pub topic: Topic,
     /// Where to.
+    #[serde(deserialize_with = "url")]
     pub url: Url,
     /// How long the service may take to answer, in seconds.
     #[serde(default = "default_timeout")]
@@ -130,6 +131,9 @@ impl HttpRoute {
         if self.timeout_seconds == 0 {
             return Some("timeoutSeconds is 0".to_owned());
         }
+        if self.emits.contains(&self.topic) {
+            return Some(format!("it emits to {}, whose events it gets: they would go round", self.topic));
+        }
         let mut types = BTreeSet::new();
         let twice = self.emits.iter().find(|topic| !types.insert(topic.job_type()));
         twice.map(|topic| {
@@ -146,6 +150,13 @@ impl HttpRoute {
 
 fn default_timeout() -> u16 {
     20
+}
+
+/// The library's error shows the URL, which may hold a secret.
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Url::parse(&text)
+        .map_err(|error| serde::de::Error::custom(format!("a route's URL is not valid: {error}")))
 }
 
 fn topic<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Topic, D::Error> {
@@ -179,15 +190,17 @@ mod tests {
         let rows = [
             ("name: a\n  topic: crawl.results\n  url: http://a/", "`crawl.results` is not a topic"),
             ("name: a\n  topic: crawl.result\n  url: a", "relative URL"),
+            ("name: a\n  topic: crawl.result\n  url: http://me:secret@a:b/?key=secret", "invalid port"),
             ("name: a\n  topic: crawl.result\n  url: ftp://a/", "neither http nor https"),
             ("name: a\n  topic: crawl.result\n  url: http://me:secret@a/", "authorizationFromEnv"),
             ("name: A\n  topic: crawl.result\n  url: http://a/", "lower-case"),
             ("name: a\n  topic: crawl.result\n  url: http://a/\n  timeoutSeconds: 0", "timeoutSeconds"),
             ("name: a\n  topic: crawl.result\n  url: http://a/\n  retries: 3", "retries"),
             (
-                "name: a\n  topic: crawl.result\n  url: http://a/\n  emits: [parse.request, crawl.result]",
+                "name: a\n  topic: parse.result\n  url: http://a/\n  emits: [parse.request, crawl.result]",
                 "parse.content",
             ),
+            ("name: a\n  topic: parse.request\n  url: http://a/\n  emits: [parse.request]", "go round"),
             (
                 "name: a\n  topic: crawl.result\n  url: http://a/\n- name: a\n  topic: crawl.result\n  url: http://a/",
                 "another route",

@@ -38,8 +38,7 @@ pub(super) trait Statement: Send + Sync + 'static {
     async fn ask(pool: &PgPool, questions: &[Self::Question]) -> Result<Vec<Self::Answer>, CatalogError>;
 }
 
-/// Where questions go to be asked together. Clones share it; when the last one is dropped, what was asked is still
-/// answered.
+/// Where questions go to be asked together. Clones share it.
 #[derive(Debug)]
 pub(super) struct Batches<S: Statement> {
     asked: mpsc::Sender<Asked<S>>,

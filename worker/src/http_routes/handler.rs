@@ -14,6 +14,7 @@ use reqwest::{Client, Response, redirect::Policy};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
+use uuid::Uuid;
 
 use super::{HttpRoute, HttpRouteError};
 use crate::fetch::{DEFAULT_USER_AGENT, install_crypto_provider, retry_after};
@@ -54,9 +55,14 @@ struct Posted<'a> {
 #[derive(Deserialize)]
 struct Answered {
     specversion: String,
-    id: String,
     r#type: String,
     data: Box<RawValue>,
+}
+
+/// What all payloads have.
+#[derive(Deserialize, PartialEq)]
+struct OfRun {
+    run_id: Uuid,
 }
 
 /// Why a service did not do it.
@@ -68,7 +74,7 @@ enum Failure {
         #[source]
         source: reqwest::Error,
     },
-    #[error("the route `{route}`: HTTP status {status}")]
+    #[error("the route `{route}`: HTTP status {status}{}", if status.is_redirection() { "; redirects are not followed" } else { "" })]
     Status { route: String, status: StatusCode, retry_at: Option<Timestamp> },
     #[error("the route `{route}`: its answer is longer than {LONGEST_ANSWER} bytes")]
     TooLong { route: String },
@@ -140,7 +146,7 @@ impl HttpHandler {
             body.extend_from_slice(&chunk);
         }
         let answered = read(&body).map_err(unreadable)?;
-        answered.iter().map(|answered| self.emitted(event, answered)).collect()
+        answered.iter().enumerate().map(|(number, answered)| self.emitted(event, number, answered)).collect()
     }
 
     fn retry_at(&self, response: &Response) -> Option<Timestamp> {
@@ -148,7 +154,7 @@ impl HttpHandler {
         retry_after::parse(value, self.clock.now())
     }
 
-    fn emitted(&self, event: &Event, answered: &Answered) -> Result<Event, Failure> {
+    fn emitted(&self, event: &Event, number: usize, answered: &Answered) -> Result<Event, Failure> {
         let refused = |problem: String| Failure::NotToBeEmitted { route: self.route.name.clone(), problem };
         if answered.specversion != "1.0" {
             return Err(refused(format!("its specversion is `{}` and not `1.0`", answered.specversion)));
@@ -157,10 +163,18 @@ impl HttpHandler {
         let topic = topic.ok_or_else(|| {
             refused(format!("the route's `emits` has no topic of events of the type `{}`", answered.r#type))
         })?;
-        let discriminator = format!("{}\n{}", self.route.name, answered.id);
+        let run = |data: &[u8]| serde_json::from_slice::<OfRun>(data).ok();
+        let data = answered.data.get().as_bytes();
+        if run(data).is_some_and(|of| run(&event.payload) != Some(of)) {
+            return Err(refused(
+                "its `run_id` is another than that of the event which was posted".to_owned(),
+            ));
+        }
+        // What a service calls its events may differ when it is asked again.
+        let discriminator = format!("{}\n{number}", self.route.name);
         let source = format!("/tipstaff/route/{}", self.route.name);
         event
-            .child_of_topic(*topic, &discriminator, &source, self.clock.now(), answered.data.get().as_bytes())
+            .child_of_topic(*topic, &discriminator, &source, self.clock.now(), data)
             .map_err(|error| refused(events::error_chain(&error)))
     }
 }
