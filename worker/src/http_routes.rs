@@ -93,7 +93,9 @@ pub fn read(path: &Path) -> Result<Vec<HttpRoute>, HttpRouteError> {
 /// # Errors
 /// When it is none, has a field that does not exist, or a route that cannot be.
 pub fn parse(text: &str) -> Result<Vec<HttpRoute>, HttpRouteError> {
-    let unreadable = |error: serde_saphyr::Error| HttpRouteError::Unreadable(error_chain(&error));
+    // Not with the lines around it: a URL may hold a secret.
+    let unreadable =
+        |error: serde_saphyr::Error| HttpRouteError::Unreadable(error_chain(error.without_snippet()));
     let File { routes } = serde_saphyr::from_str(text).map_err(unreadable)?;
     let mut names = BTreeSet::new();
     for route in &routes {
