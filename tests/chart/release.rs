@@ -97,7 +97,9 @@ async fn an_upgrade_brings_everything_up_to_date_and_an_uninstall_leaves_what_is
     let installed = present(&stack).await;
     assert!(installed.contains(&"deployment.apps/tipstaff-operator".to_owned()), "{installed:?}");
 
-    helm(&stack, "upgrade", &[&current, "--values", "-"]).await;
+    let kept = "leaves the definitions with all Sources and Subscriptions";
+    let said = helm(&stack, "upgrade", &[&current, "--values", "-"]).await;
+    assert!(said.contains(kept), "{said}");
     assert!(has_jitter(&stack).await);
     let upgraded = present(&stack).await;
     assert!(installed.iter().all(|object| upgraded.contains(object)), "{installed:?}, then {upgraded:?}");
@@ -113,7 +115,8 @@ async fn an_upgrade_brings_everything_up_to_date_and_an_uninstall_leaves_what_is
     assert_eq!(stack.kubectl(&left, "").await.unwrap(), objects);
 
     // What was left is taken up again, and goes where that is asked for.
-    helm(&stack, "install", &[&current, "--values", "-", "--set", "crds.keep=false"]).await;
+    let said = helm(&stack, "install", &[&current, "--values", "-", "--set", "crds.keep=false"]).await;
+    assert!(!said.contains(kept), "{said}");
     assert_eq!(stack.kubectl(&left, "").await.unwrap(), objects);
     helm(&stack, "uninstall", &["--wait"]).await;
     for name in ["sources.tipstaff.dev", "subscriptions.tipstaff.dev"] {
