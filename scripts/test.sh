@@ -12,4 +12,4 @@ trap 'stack down >/dev/null' EXIT
 stack build
 stack up
 eval "$(stack env)"
-cargo test --workspace
+cargo test --workspace --no-fail-fast
