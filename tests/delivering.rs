@@ -2,15 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "delivering/topic.rs"]
-mod topic;
-
 use std::time::Duration;
 
 use serde_json::Value;
 use standardwebhooks::Webhook;
-use tests::{Installation, Origin, Request, eventually, read_blob};
-use topic::{Read, Topic};
+use tests::{Installation, KafkaRecord, KafkaTopic, Origin, Request, eventually, read_blob};
 
 const SOON: Duration = Duration::from_secs(60);
 const HTML: &str = "text/html; charset=utf-8";
@@ -120,7 +116,7 @@ async fn each_change_is_an_event_in_a_topic_and_one_that_does_not_exist_keeps_no
     let tipstaff = Installation::new("topic").await;
     let _operator = tipstaff.operator(&[]);
     let _worker = tipstaff.worker(&[]);
-    let topic = Topic::create(&tipstaff.stack, format!("{}.changes", tipstaff.namespace)).await;
+    let topic = KafkaTopic::create(&tipstaff.stack, format!("{}.changes", tipstaff.namespace)).await;
     let missing = format!("{}.missing", tipstaff.namespace);
     let delivery = format!(
         "{{ name: nowhere, kafka: {{ topic: {missing} }} }}, {{ name: stream, kafka: {{ topic: {} }} }},
@@ -138,7 +134,7 @@ async fn each_change_is_an_event_in_a_topic_and_one_that_does_not_exist_keeps_no
     let mut records = topic.records(2).await;
     records.sort_by(|one, other| one.key.cmp(&other.key));
     for (record, path) in records.iter().zip(["/1", "/2"]) {
-        let Read { key, headers, value } = record;
+        let KafkaRecord { key, headers, value } = record;
         assert_eq!(key, &site.at(path));
         let event: Value = serde_json::from_slice(value).unwrap();
         let (data, changes) = (&event["data"], event["data"]["changes"].as_array().unwrap());

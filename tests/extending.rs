@@ -4,17 +4,13 @@
 
 #[path = "extending/service.rs"]
 mod service;
-#[path = "delivering/topic.rs"]
-#[allow(dead_code, reason = "the tests of deliveries use the rest")]
-mod topic;
 
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use service::Service;
-use tests::{Installation, Origin, Process, eventually};
-use topic::Topic;
+use tests::{Installation, KafkaTopic, Origin, Process, eventually};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -63,8 +59,8 @@ impl Extended {
         runs[0].id.to_string()
     }
 
-    fn topic(&self, name: &str) -> Topic {
-        Topic::known(&self.tipstaff.stack, format!("{}{name}", self.tipstaff.prefix))
+    fn topic(&self, name: &str) -> KafkaTopic {
+        KafkaTopic::known(&self.tipstaff.stack, format!("{}{name}", self.tipstaff.prefix))
     }
 }
 
@@ -89,6 +85,9 @@ async fn a_service_gets_what_the_roles_get_and_what_it_answers_is_emitted() {
     let run = extended.run().await;
 
     let emitted = extended.topic("parse.request").records(1).await.remove(0);
+    let [first, again] = &extended.topic("crawl.result").records(2).await[..] else { panic!("two records") };
+    assert_eq!(first.headers.get("addressee"), None);
+    assert_eq!(again.headers["addressee"], "tipstaff.route.reader", "the roles do not get it again");
     let [refused, taken] = &service.posted()[..] else { panic!("{:?}", service.posted()) };
     assert_eq!(refused.event, taken.event, "it is posted again as it was");
     assert_eq!(taken.headers["content-type"], "application/cloudevents+json; charset=utf-8");

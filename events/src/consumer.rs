@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::{
-    BoxError, Bus, BusError, Consumer, ConsumerMetrics, Event, HandlerError, Partition, PutOff, Received,
-    Record, Registry, Revocation, Setbacks, Signal, Topic, error_chain,
+    BoxError, Bus, BusError, Consumer, ConsumerMetrics, Event, GivenUp, HandlerError, Partition, PutOff,
+    Received, Record, Registry, Revocation, Setbacks, Signal, Topic,
+    envelope::ADDRESSEE,
+    error_chain,
     in_flight::{Lanes, Watermarks},
     metrics::{JobLabels, Outcome, OutcomeLabels, UNKNOWN_JOB},
     run_reasons,
@@ -96,6 +98,7 @@ impl ConsumerLoop {
         };
         let max_waiting = self.options.waiting;
         let job = Arc::new(Job {
+            group: self.options.group,
             bus: self.bus,
             registry: self.registry,
             setbacks: self.setbacks,
@@ -239,6 +242,7 @@ impl Drop for InFlight<'_> {
 
 /// What is needed to see one record through.
 struct Job {
+    group: String,
     bus: Arc<dyn Bus>,
     registry: Arc<Registry>,
     setbacks: Arc<dyn Setbacks>,
@@ -248,10 +252,14 @@ struct Job {
 
 impl Job {
     async fn handle(self: &Arc<Self>, record: &Record) -> Finish {
-        let event = match Event::from_record(record) {
+        let mut event = match Event::from_record(record) {
             Ok(event) => event,
             Err(error) => return self.dead_letter(record, UNKNOWN_JOB, &error).await,
         };
+        if event.addressee.get_or_insert_with(|| self.group.clone()) != &self.group {
+            // Another group put it off; this one has had it.
+            return Finish::Done;
+        }
         let Some(handler) = self.registry.find(&event).cloned() else {
             return self.dead_letter(record, UNKNOWN_JOB, &NoHandler { job_type: event.job_type }).await;
         };
@@ -311,6 +319,9 @@ impl Job {
                         self.setbacks.give_up(event, reason, &message)
                     })
                     .await;
+                if given_up == Some(GivenUp::Unseen) {
+                    return self.dead_letter(record, &event.job_type, source.as_ref()).await;
+                }
                 self.count(record, &event.job_type, Outcome::GivenUp, given_up)
             }
             HandlerError::Poison(error) => self.dead_event(record, event, &error).await,
@@ -327,13 +338,13 @@ impl Job {
         let message = error_chain(error);
         let give_up = || self.setbacks.give_up(event, run_reasons::HANDLER_FAILED, &message);
         match self.until_done("a failure was not recorded", give_up).await {
-            Some(()) => self.dead_letter(record, &event.job_type, error).await,
+            Some(_) => self.dead_letter(record, &event.job_type, error).await,
             None => Finish::Interrupted,
         }
     }
 
-    /// Publishes the record as it came to its topic's dead letters, with the reason in its headers. How often it was put
-    /// off, and its trace, stand in those that it came with.
+    /// Publishes the record as it came to its topic's dead letters, with the reason in its headers, and whose it is: revived,
+    /// it comes to this group alone. How often it was put off, and its trace, stand in those that it came with.
     async fn dead_letter(
         &self,
         record: &Record,
@@ -351,6 +362,9 @@ impl Job {
             .topic
             .parse::<Topic>()
             .map_or_else(|_| format!("{}.dlq", record.topic), Topic::dead_letter_name);
+        if letter.header(ADDRESSEE).is_none() {
+            letter.headers.push((ADDRESSEE.to_owned(), self.group.clone().into_bytes()));
+        }
         letter.headers.push(("dead_letter_reason".to_owned(), message.into_bytes()));
         let letters = [letter];
         let published =

@@ -8,6 +8,7 @@ use crate::{Payload, Record, Topic, TraceId, TraceParent};
 
 const SPEC_VERSION: &str = "1.0";
 const CONTENT_TYPE: &str = "application/json";
+pub(crate) const ADDRESSEE: &str = "addressee";
 
 /// The id of an event. Handling an event again emits the same ids again.
 pub type EventId = Uuid;
@@ -31,6 +32,8 @@ pub struct Event {
     pub trace_parent: TraceParent,
     /// `attempt`: how often its handling was put off after a transient failure.
     pub attempt: u32,
+    /// `addressee`: the consumer group that alone handles it, since it put it off; none: all that consume the topic.
+    pub addressee: Option<String>,
     /// The data: JSON.
     pub payload: Vec<u8>,
 }
@@ -127,6 +130,7 @@ impl Event {
             time: now,
             trace_parent: TraceParent::of_event(trace_id, id),
             attempt: 0,
+            addressee: None,
             payload: serde_json::to_vec(payload)?,
         })
     }
@@ -162,6 +166,7 @@ impl Event {
         if self.attempt > 0 {
             headers.push(("attempt".to_owned(), self.attempt.to_string()));
         }
+        headers.extend(self.addressee.iter().map(|group| (ADDRESSEE.to_owned(), group.clone())));
         headers
     }
 
@@ -199,6 +204,7 @@ impl Event {
                 Some(_) => parsed_header(record, "attempt")?,
                 None => 0,
             },
+            addressee: record.header(ADDRESSEE).map(|_| text_header(record, ADDRESSEE)).transpose()?,
             payload: record.payload.clone(),
         })
     }
@@ -254,6 +260,7 @@ mod tests {
     fn an_event_survives_its_record() {
         let mut event = scheduled();
         event.attempt = 3;
+        event.addressee = Some("tipstaff.crawl".to_owned());
         assert_eq!(Event::from_record(&event.to_record()).unwrap(), event);
     }
 

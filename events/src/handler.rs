@@ -118,7 +118,16 @@ pub enum PutOff {
     GivenUp,
 }
 
-/// What becomes of an event whose handling did not succeed.
+/// Whether what was given up can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// Its document, its run or its delivery shows it.
+    Seen,
+    /// Nothing does: it goes to the dead letters.
+    Unseen,
+}
+
+/// What becomes of an event whose handling did not succeed. Its addressee is the group whose handling that was.
 #[async_trait]
 pub trait Setbacks: Send + Sync {
     /// Puts the event off until `retry_at` or after a backoff, or gives it up when it was put off often enough.
@@ -133,11 +142,11 @@ pub trait Setbacks: Send + Sync {
         retry_at: Option<Timestamp>,
     ) -> Result<PutOff, BoxError>;
 
-    /// Records that the event's document failed for good.
+    /// Records that the event's document failed for good, if it has one.
     ///
     /// # Errors
     /// When that could not be recorded: the caller tries again.
-    async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<(), BoxError>;
+    async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<GivenUp, BoxError>;
 }
 
 /// `topic -> job type -> handler`.

@@ -22,7 +22,9 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use consumer::{ConsumerLoop, ConsumerLoopOptions, LoopError};
 pub use envelope::{DecodeError, Event, EventId};
 pub use error_chain::error_chain;
-pub use handler::{Handler, HandlerError, PutOff, Registry, RegistryError, Role, Setbacks, UnknownRole};
+pub use handler::{
+    GivenUp, Handler, HandlerError, PutOff, Registry, RegistryError, Role, Setbacks, UnknownRole,
+};
 pub use metrics::ConsumerMetrics;
 pub use payloads::{
     CrawlResult, CrawlUrl, DeliveryRequest, ParseRequest, ParseResult, Payload, SubscriptionScheduled,

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::{sync::Barrier, time::timeout};
 
 use crate::{
-    member::{LAST_ATTEMPT, Log, Noted, Outcome, Setback, Setup},
+    member::{GROUP, LAST_ATTEMPT, Log, Noted, Outcome, Setback, Setup},
     place::{Place, SOON, event, events, on_every_bus},
 };
 
@@ -25,6 +25,8 @@ on_every_bus!(
     an_event_that_makes_no_sense_becomes_a_dead_letter,
     an_event_that_was_put_off_often_enough_becomes_a_dead_letter,
     failures_are_told_apart,
+    what_a_group_put_off_comes_back_to_it_alone,
+    what_is_given_up_unseen_becomes_a_dead_letter,
     a_setback_that_cannot_be_recorded_is_tried_again,
     events_of_one_key_are_handled_one_after_the_other,
     events_of_different_keys_are_handled_at_the_same_time,
@@ -167,6 +169,41 @@ async fn failures_are_told_apart(place: Place) {
     assert_done(&place).await;
 }
 
+async fn what_a_group_put_off_comes_back_to_it_alone(place: Place) {
+    let other = Setup { group: "others", ..Setup::new(&place.bus) };
+    let noted = other.setbacks.clone();
+    let (own, others) = (Log::default(), Log::default());
+    let looping = noting(Setup::new(&place.bus), &own);
+    let log = others.clone();
+    let also_looping = other.start(move |event| {
+        log.note(&event);
+        async move { if event.attempt == 0 { Err(transient(None)) } else { Ok(Vec::new()) } }
+    });
+    let (event, next) = (event(0, 7), event(1, 7));
+    place.publish(&[event.clone()]).await;
+    noted.reaches(1).await;
+    // As it comes out of the outbox.
+    let [addressee] = &noted.addressees()[..] else { panic!("{:?}", noted.addressees()) };
+    assert_eq!(addressee.as_deref(), Some("others"));
+    let again = Event { attempt: 1, addressee: addressee.clone(), ..event.clone() };
+    place.publish(&[again, next.clone()]).await;
+    assert_eq!(others.reaches(3).await, [event.id, event.id, next.id]);
+    assert_eq!(own.reaches(2).await, [event.id, next.id]);
+    looping.stop().await;
+    also_looping.stop().await;
+}
+
+async fn what_is_given_up_unseen_becomes_a_dead_letter(place: Place) {
+    let setup = Setup { setbacks: Noted::unseen(), ..Setup::new(&place.bus) };
+    let looping = setup
+        .start(|_| async { Err(HandlerError::Permanent { reason: "InvalidUrl", source: "no host".into() }) });
+    place.publish(&[event(0, 7)]).await;
+    let letters = place.records("subs.schedule.dlq", 1).await;
+    assert_letter(&letters[0], event(0, 7).to_record(), "no host");
+    looping.stop().await;
+    assert_done(&place).await;
+}
+
 async fn a_setback_that_cannot_be_recorded_is_tried_again(place: Place) {
     let noted = Noted::failing(2);
     let setup = Setup { setbacks: noted.clone(), ..Setup::new(&place.bus) };
@@ -287,6 +324,9 @@ fn assert_letter(letter: &Record, mut of: Record, reason: &str) {
     let shown = String::from_utf8(letter.header("dead_letter_reason").unwrap().to_vec()).unwrap();
     assert!(shown.contains(reason), "{shown}");
     of.topic.push_str(".dlq");
+    if of.header("addressee").is_none() {
+        of.headers.push(("addressee".to_owned(), GROUP.as_bytes().to_vec()));
+    }
     of.headers.push(("dead_letter_reason".to_owned(), shown.into_bytes()));
     assert_eq!(letter, &of);
 }

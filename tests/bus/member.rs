@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use events::{
-    BoxError, Bus, ConsumerLoop, ConsumerLoopOptions, ConsumerMetrics, Event, EventId, Handler, HandlerError,
-    LoopError, Payload, PutOff, Registry, Setbacks, SubscriptionScheduled, Topic,
+    BoxError, Bus, ConsumerLoop, ConsumerLoopOptions, ConsumerMetrics, Event, EventId, GivenUp, Handler,
+    HandlerError, LoopError, Payload, PutOff, Registry, Setbacks, SubscriptionScheduled, Topic,
 };
 use jiff::Timestamp;
 use tests::eventually;
@@ -47,6 +47,7 @@ pub(crate) struct Looping {
 /// How a loop is made that is not like the others.
 pub(crate) struct Setup {
     pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) group: &'static str,
     pub(crate) setbacks: Arc<Noted>,
     pub(crate) concurrency: usize,
     pub(crate) drain: Duration,
@@ -54,7 +55,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new(bus: &Arc<dyn Bus>) -> Self {
-        Self { bus: bus.clone(), setbacks: Arc::default(), concurrency: 8, drain: DRAIN }
+        Self { bus: bus.clone(), group: GROUP, setbacks: Arc::default(), concurrency: 8, drain: DRAIN }
     }
 
     pub(crate) fn start<F, Fut>(self, handle: F) -> Looping
@@ -71,7 +72,7 @@ impl Setup {
             setbacks: self.setbacks,
             metrics: ConsumerMetrics::register(&mut prometheus_client::registry::Registry::default(), []),
             options: ConsumerLoopOptions {
-                group: GROUP.to_owned(),
+                group: self.group.to_owned(),
                 concurrency: self.concurrency,
                 waiting: 100,
                 drain: self.drain,
@@ -138,11 +139,23 @@ pub(crate) struct Noted {
     setbacks: Mutex<Vec<Setback>>,
     failures_left: Mutex<usize>,
     attempts: Mutex<usize>,
+    /// Whether what is given up goes to the dead letters.
+    is_unseen: bool,
+    addressees: Mutex<Vec<Option<String>>>,
 }
 
 impl Noted {
     pub(crate) fn failing(times: usize) -> Arc<Self> {
         Arc::new(Self { failures_left: Mutex::new(times), ..Self::default() })
+    }
+
+    pub(crate) fn unseen() -> Arc<Self> {
+        Arc::new(Self { is_unseen: true, ..Self::default() })
+    }
+
+    /// Whom the events were for that were put off.
+    pub(crate) fn addressees(&self) -> Vec<Option<String>> {
+        self.addressees.lock().unwrap().clone()
     }
 
     pub(crate) async fn reaches(&self, count: usize) -> Vec<Setback> {
@@ -186,11 +199,13 @@ impl Setbacks for Noted {
         message: &str,
         retry_at: Option<Timestamp>,
     ) -> Result<PutOff, BoxError> {
+        self.addressees.lock().unwrap().push(event.addressee.clone());
         self.note(Setback::PutOff { id: event.id, reason, message: message.to_owned(), retry_at })?;
         Ok(if event.attempt < LAST_ATTEMPT { PutOff::Later } else { PutOff::GivenUp })
     }
 
-    async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<(), BoxError> {
-        self.note(Setback::GivenUp { id: event.id, reason, message: message.to_owned() })
+    async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<GivenUp, BoxError> {
+        self.note(Setback::GivenUp { id: event.id, reason, message: message.to_owned() })?;
+        Ok(if self.is_unseen { GivenUp::Unseen } else { GivenUp::Seen })
     }
 }

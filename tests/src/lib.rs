@@ -4,12 +4,14 @@
 
 mod evidence;
 mod installation;
+mod kafka_topic;
 mod origin;
 mod process;
 mod waiting;
 
 pub use evidence::{read_blob, sha256};
 pub use installation::{Installation, Run, install_definitions};
+pub use kafka_topic::{KafkaRecord, KafkaTopic};
 pub use origin::{Origin, Request};
 pub use process::{Process, program};
 pub use waiting::eventually;

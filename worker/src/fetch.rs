@@ -24,6 +24,7 @@ use url::Url;
 
 pub use addresses::AllowedAddresses;
 pub use client::{ClientError, DEFAULT_USER_AGENT, GuardedClient, install_crypto_provider};
+pub(crate) use error::is_passing;
 pub use error::{FetchError, display_url};
 pub use evidence::NOT_KEPT;
 pub use fetcher::{Fetcher, MAX_REDIRECTS};

@@ -4,6 +4,7 @@
 //! hold for what users of the cluster name do not hold for them.
 
 mod handler;
+mod setbacks;
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 
 pub use handler::HttpHandler;
-pub(crate) use handler::HttpSetbacks;
+pub(crate) use setbacks::HttpSetbacks;
 
 /// The longest name of a route, in characters.
 const LONGEST_NAME: usize = 40;

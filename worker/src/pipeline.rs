@@ -128,7 +128,10 @@ impl Pipeline {
             self.loops.push(ConsumerLoop {
                 bus: bus.clone(),
                 registry: Arc::new(registry),
-                setbacks: Arc::new(HttpSetbacks { route: route.name.clone() }),
+                setbacks: Arc::new(HttpSetbacks {
+                    catalog: tools.catalog.clone(),
+                    clock: tools.clock.clone(),
+                }),
                 metrics: tools.metrics.consumer.clone(),
                 options: ConsumerLoopOptions {
                     group: route.group(),

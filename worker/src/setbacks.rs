@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use events::{
-    BoxError, Clock, CrawlUrl, DeliveryRequest, Event, Payload, PutOff, Setbacks, VersioningResult,
+    BoxError, Clock, CrawlUrl, DeliveryRequest, Event, GivenUp, Payload, PutOff, Setbacks, VersioningResult,
     run_reasons,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::news::{News, Newsroom, Setback};
 
 /// How often an event is put off before it is given up.
-const ATTEMPTS: u32 = 6;
+pub(crate) const ATTEMPTS: u32 = 6;
 const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(2);
 /// No server's Retry-After keeps a run longer than this.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
@@ -52,14 +52,7 @@ impl Setbacks for CatalogSetbacks {
             return Ok(PutOff::GivenUp);
         }
         let now = self.clock.now();
-        let wait = match retry_at {
-            Some(time) => time.duration_since(now).clamp(SignedDuration::ZERO, LONGEST_WAIT),
-            None => backoff(event),
-        };
-        let mut later = event.clone();
-        later.attempt += 1;
-        let retry_at = now.checked_add(wait)?;
-        self.catalog.delay(&later, retry_at).await?;
+        let retry_at = delay(&self.catalog, event, retry_at, now).await?;
         if let Some(crawl) = crawl_url(event)
             && run_reasons::is_of_the_site(reason)
         {
@@ -72,7 +65,7 @@ impl Setbacks for CatalogSetbacks {
         Ok(PutOff::Later)
     }
 
-    async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<(), BoxError> {
+    async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<GivenUp, BoxError> {
         let now = self.clock.now();
         match serde_json::from_slice(&event.payload) {
             // A version stands whoever is told of it: its run is not failed.
@@ -81,16 +74,9 @@ impl Setbacks for CatalogSetbacks {
                 self.catalog.fail_document(run_id, &url, reason, message, now).await?;
             }
             Ok(OfRun { run_id, .. }) => self.catalog.fail_run(run_id, reason, message, now).await?,
-            Err(_) => {
-                tracing::warn!(
-                    job_type = event.job_type,
-                    reason,
-                    message,
-                    "an event without a run was given up"
-                );
-            }
+            Err(_) => return Ok(GivenUp::Unseen),
         }
-        Ok(())
+        Ok(GivenUp::Seen)
     }
 }
 
@@ -111,6 +97,24 @@ impl CatalogSetbacks {
         }
         Ok(())
     }
+}
+
+/// Lets an event wait in the outbox for another attempt, until `retry_at` or for a backoff. Returns until when.
+pub(crate) async fn delay(
+    catalog: &Catalog,
+    event: &Event,
+    retry_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Timestamp, BoxError> {
+    let wait = match retry_at {
+        Some(time) => time.duration_since(now).clamp(SignedDuration::ZERO, LONGEST_WAIT),
+        None => backoff(event),
+    };
+    let mut later = event.clone();
+    later.attempt += 1;
+    let retry_at = now.checked_add(wait)?;
+    catalog.delay(&later, retry_at).await?;
+    Ok(retry_at)
 }
 
 /// Deliveries have their own schedule of attempts. What fails on the way to them is the catalog, which is waited for.

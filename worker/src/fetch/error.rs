@@ -271,7 +271,7 @@ impl FetchError {
 }
 
 /// Statuses of a site that has too much to do, or that something before it answers for.
-fn is_passing(status: u16) -> bool {
+pub(crate) fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502..=504 | 506..=599)
 }
 

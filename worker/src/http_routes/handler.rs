@@ -4,28 +4,22 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use events::{BoxError, Clock, Event, Handler, HandlerError, PutOff, Setbacks, run_reasons};
+use events::{Clock, Event, Handler, HandlerError, run_reasons};
 use http::{
     HeaderValue, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use reqwest::{Client, Response, redirect::Policy};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use url::Url;
 use uuid::Uuid;
 
 use super::{HttpRoute, HttpRouteError};
-use crate::fetch::{DEFAULT_USER_AGENT, install_crypto_provider, retry_after};
+use crate::fetch::{DEFAULT_USER_AGENT, install_crypto_provider, is_passing, retry_after};
 
 /// The most bytes of an answer that are read; a longer one is refused.
 const LONGEST_ANSWER: usize = 4 << 20;
-/// How often an event is posted before it goes to the dead letters. With the pauses between, that takes about four minutes.
-const ATTEMPTS: u32 = 8;
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
-/// No service's `Retry-After` keeps those that wait behind an event longer than this.
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
 const ONE: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
 
@@ -65,27 +59,28 @@ struct OfRun {
     run_id: Uuid,
 }
 
-/// Why a service did not do it.
+/// A service did not do what an event asks for.
+#[derive(Debug, thiserror::Error)]
+#[error("the route `{route}`")]
+struct RouteError {
+    route: String,
+    #[source]
+    failure: Failure,
+}
+
+/// Why.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("the route `{route}`: no answer")]
-    NoAnswer {
-        route: String,
-        #[source]
-        source: reqwest::Error,
-    },
-    #[error("the route `{route}`: HTTP status {status}{}", if status.is_redirection() { "; redirects are not followed" } else { "" })]
-    Status { route: String, status: StatusCode, retry_at: Option<Timestamp> },
-    #[error("the route `{route}`: its answer is longer than {LONGEST_ANSWER} bytes")]
-    TooLong { route: String },
-    #[error("the route `{route}`: its answer is neither a CloudEvent nor a list of them in JSON")]
-    Unreadable {
-        route: String,
-        #[source]
-        source: serde_json::Error,
-    },
-    #[error("the route `{route}`: it answered an event that it may not emit: {problem}")]
-    NotToBeEmitted { route: String, problem: String },
+    #[error("no answer")]
+    NoAnswer(#[source] reqwest::Error),
+    #[error("HTTP status {status}{}", if status.is_redirection() { "; redirects are not followed" } else { "" })]
+    Status { status: StatusCode, retry_at: Option<Timestamp> },
+    #[error("its answer is longer than {LONGEST_ANSWER} bytes")]
+    TooLong,
+    #[error("its answer is neither a CloudEvent nor a list of them in JSON")]
+    Unreadable(#[source] serde_json::Error),
+    #[error("it answered an event that it may not emit: {0}")]
+    NotToBeEmitted(String),
 }
 
 impl HttpHandler {
@@ -109,11 +104,8 @@ impl HttpHandler {
     }
 
     async fn post(&self, event: &Event) -> Result<Vec<Event>, Failure> {
-        let route = || self.route.name.clone();
-        let no_answer =
-            |source: reqwest::Error| Failure::NoAnswer { route: route(), source: source.without_url() };
-        let unreadable = |source| Failure::Unreadable { route: route(), source };
-        let data: &RawValue = serde_json::from_slice(&event.payload).map_err(unreadable)?;
+        let no_answer = |error: reqwest::Error| Failure::NoAnswer(error.without_url());
+        let data: &RawValue = serde_json::from_slice(&event.payload).map_err(Failure::Unreadable)?;
         let posted = Posted {
             specversion: "1.0",
             id: event.id.to_string(),
@@ -125,27 +117,26 @@ impl HttpHandler {
             partitionkey: &event.key,
             data,
         };
-        let url: Url = self.route.url.clone();
-        let mut request = self.client.post(url).header(CONTENT_TYPE, ONE);
+        let mut request = self.client.post(self.route.url.clone()).header(CONTENT_TYPE, ONE);
         request = request.header("traceparent", event.trace_parent.to_string());
         if let Some(value) = &self.authorization {
             request = request.header(AUTHORIZATION, value.clone());
         }
-        let body = serde_json::to_vec(&posted).map_err(unreadable)?;
+        let body = serde_json::to_vec(&posted).map_err(Failure::Unreadable)?;
         let mut response = request.body(body).send().await.map_err(no_answer)?;
         let status = response.status();
         if !status.is_success() {
             let retry_at = self.retry_at(&response);
-            return Err(Failure::Status { route: route(), status, retry_at });
+            return Err(Failure::Status { status, retry_at });
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
             if body.len() + chunk.len() > LONGEST_ANSWER {
-                return Err(Failure::TooLong { route: route() });
+                return Err(Failure::TooLong);
             }
             body.extend_from_slice(&chunk);
         }
-        let answered = read(&body).map_err(unreadable)?;
+        let answered = read(&body).map_err(Failure::Unreadable)?;
         answered.iter().enumerate().map(|(number, answered)| self.emitted(event, number, answered)).collect()
     }
 
@@ -155,18 +146,23 @@ impl HttpHandler {
     }
 
     fn emitted(&self, event: &Event, number: usize, answered: &Answered) -> Result<Event, Failure> {
-        let refused = |problem: String| Failure::NotToBeEmitted { route: self.route.name.clone(), problem };
         if answered.specversion != "1.0" {
-            return Err(refused(format!("its specversion is `{}` and not `1.0`", answered.specversion)));
+            return Err(Failure::NotToBeEmitted(format!(
+                "its specversion is `{}` and not `1.0`",
+                answered.specversion
+            )));
         }
         let topic = self.route.emits.iter().find(|topic| topic.job_type() == answered.r#type);
         let topic = topic.ok_or_else(|| {
-            refused(format!("the route's `emits` has no topic of events of the type `{}`", answered.r#type))
+            Failure::NotToBeEmitted(format!(
+                "the route's `emits` has no topic of events of the type `{}`",
+                answered.r#type
+            ))
         })?;
         let run = |data: &[u8]| serde_json::from_slice::<OfRun>(data).ok();
         let data = answered.data.get().as_bytes();
         if run(data).is_some_and(|of| run(&event.payload) != Some(of)) {
-            return Err(refused(
+            return Err(Failure::NotToBeEmitted(
                 "its `run_id` is another than that of the event which was posted".to_owned(),
             ));
         }
@@ -175,57 +171,29 @@ impl HttpHandler {
         let source = format!("/tipstaff/route/{}", self.route.name);
         event
             .child_of_topic(*topic, &discriminator, &source, self.clock.now(), data)
-            .map_err(|error| refused(events::error_chain(&error)))
+            .map_err(|error| Failure::NotToBeEmitted(events::error_chain(&error)))
     }
 }
 
 #[async_trait]
 impl Handler for HttpHandler {
-    /// Tries again here what may work later: an event that went back to its topic would come to everybody who consumes it.
     async fn handle(&self, event: &Event) -> Result<Vec<Event>, HandlerError> {
-        let mut pause = FIRST_PAUSE;
-        let mut attempt = 1;
-        loop {
-            let failure = match self.post(event).await {
-                Ok(emitted) => return Ok(emitted),
-                Err(failure) => failure,
-            };
-            if attempt == ATTEMPTS || !failure.is_passing() {
-                let reason = run_reasons::HANDLER_FAILED;
-                return Err(HandlerError::Transient { reason, retry_at: None, source: failure.into() });
-            }
-            let now = self.clock.now();
-            let wait = match failure.retry_at() {
-                Some(at) => at.duration_since(now).clamp(SignedDuration::ZERO, LONGEST_PAUSE),
-                None => pause,
-            };
-            tracing::debug!(route = self.route.name, attempt, "an event is posted again later: {failure}");
-            self.clock.sleep_until(now.checked_add(wait).unwrap_or(now)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            attempt += 1;
-        }
-    }
-}
-
-impl Failure {
-    /// Whether it may work later.
-    fn is_passing(&self) -> bool {
-        match self {
-            Self::NoAnswer { .. } => true,
-            Self::Status { status, .. } => {
-                status.is_server_error() && *status != StatusCode::NOT_IMPLEMENTED
-                    || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS]
-                        .contains(status)
-            }
-            Self::TooLong { .. } | Self::Unreadable { .. } | Self::NotToBeEmitted { .. } => false,
-        }
-    }
-
-    fn retry_at(&self) -> Option<Timestamp> {
-        match self {
-            Self::Status { retry_at, .. } => *retry_at,
-            _ => None,
-        }
+        let failure = match self.post(event).await {
+            Ok(emitted) => return Ok(emitted),
+            Err(failure) => failure,
+        };
+        let (is_passing, retry_at) = match &failure {
+            Failure::NoAnswer(_) => (true, None),
+            Failure::Status { status, retry_at } => (is_passing(status.as_u16()), *retry_at),
+            Failure::TooLong | Failure::Unreadable(_) | Failure::NotToBeEmitted(_) => (false, None),
+        };
+        let reason = run_reasons::HANDLER_FAILED;
+        let source = RouteError { route: self.route.name.clone(), failure }.into();
+        Err(if is_passing {
+            HandlerError::Transient { reason, retry_at, source }
+        } else {
+            HandlerError::Permanent { reason, source }
+        })
     }
 }
 
@@ -244,35 +212,5 @@ fn read(body: &[u8]) -> Result<Vec<Answered>, serde_json::Error> {
         None => Ok(Vec::new()),
         Some(b'[') => serde_json::from_slice(body),
         Some(_) => Ok(vec![serde_json::from_slice(body)?]),
-    }
-}
-
-/// What cannot be told to a service is kept in the dead letters. It is nothing to the run: the roles do their work on the
-/// same event.
-pub(crate) struct HttpSetbacks {
-    pub(crate) route: String,
-}
-
-#[async_trait]
-impl Setbacks for HttpSetbacks {
-    async fn put_off(
-        &self,
-        _: &Event,
-        _: &'static str,
-        _: &str,
-        _: Option<Timestamp>,
-    ) -> Result<PutOff, BoxError> {
-        Ok(PutOff::GivenUp)
-    }
-
-    async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<(), BoxError> {
-        tracing::warn!(
-            route = self.route,
-            job_type = event.job_type,
-            reason,
-            message,
-            "an event was given up"
-        );
-        Ok(())
     }
 }

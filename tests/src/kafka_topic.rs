@@ -16,20 +16,28 @@ use stack::Stack;
 
 const SOON: Duration = Duration::from_secs(60);
 
-pub(crate) struct Topic {
+/// A topic, and how it is reached.
+#[derive(Debug)]
+pub struct KafkaTopic {
     config: ClientConfig,
-    pub(crate) name: String,
+    /// Its name, with every prefix.
+    pub name: String,
 }
 
 /// What somebody reads who knows nothing of Tipstaff.
-pub(crate) struct Read {
-    pub(crate) key: String,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) value: Vec<u8>,
+#[derive(Debug)]
+pub struct KafkaRecord {
+    /// Its key, which is text.
+    pub key: String,
+    /// Its headers; of those that recur the last.
+    pub headers: BTreeMap<String, String>,
+    /// Its value.
+    pub value: Vec<u8>,
 }
 
-impl Topic {
-    pub(crate) async fn create(stack: &Stack, name: String) -> Self {
+impl KafkaTopic {
+    /// Makes one of one partition.
+    pub async fn create(stack: &Stack, name: String) -> Self {
         let Self { config, .. } = Self::known(stack, name.clone());
         let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
         let new = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
@@ -40,15 +48,16 @@ impl Topic {
     }
 
     /// One that is there.
-    pub(crate) fn known(stack: &Stack, name: String) -> Self {
+    pub fn known(stack: &Stack, name: String) -> Self {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", stack.kafka_brokers().unwrap());
         config.set("group.id", format!("{name}.reader")).set("auto.offset.reset", "earliest");
+        config.set("enable.auto.commit", "false");
         Self { config, name }
     }
 
     /// The first `count` records, waited for.
-    pub(crate) async fn records(&self, count: usize) -> Vec<Read> {
+    pub async fn records(&self, count: usize) -> Vec<KafkaRecord> {
         let (config, name) = (self.config.clone(), self.name.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
@@ -61,18 +70,19 @@ impl Topic {
                 }
                 assert!(began.elapsed() < SOON, "no further record came");
             };
-            (0..count).map(|_| Read::from(read())).collect()
+            (0..count).map(|_| KafkaRecord::from(read())).collect()
         });
         reading.await.unwrap()
     }
 
-    pub(crate) async fn remove(self) {
+    /// Deletes it.
+    pub async fn remove(self) {
         let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
         admin.delete_topics(&[&self.name], &AdminOptions::new()).await.unwrap();
     }
 }
 
-impl<M: Message> From<M> for Read {
+impl<M: Message> From<M> for KafkaRecord {
     fn from(message: M) -> Self {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let headers = message.headers().unwrap();
