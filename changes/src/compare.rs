@@ -1,5 +1,7 @@
 //! What changed between two versions of a document.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,18 @@ pub struct Extract<'a> {
     pub text: &'a str,
     /// Its named values.
     pub fields: &'a Fields,
+}
+
+impl<'a> Extract<'a> {
+    /// The text of an extract, which ends with its last character, as lines that all end: without that, a line that stays would
+    /// differ once it becomes the last or is it no more.
+    pub fn lines_of(text: &'a str) -> Cow<'a, str> {
+        if text.is_empty() || text.ends_with('\n') {
+            Cow::Borrowed(text)
+        } else {
+            Cow::Owned(format!("{text}\n"))
+        }
+    }
 }
 
 /// How much of a change is kept.

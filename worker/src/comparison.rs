@@ -24,8 +24,10 @@ pub(crate) async fn change(
         let content = |id: Option<i64>| id.and_then(|id| contents.get(&id));
         let fields = |id| content(id).map(|content| fields_of(&content.fields)).unwrap_or_default();
         let (old_fields, new_fields) = (fields(before), fields(after));
-        let old = content(before).map(|content| Extract { text: &content.text, fields: &old_fields });
-        let new = content(after).map(|content| Extract { text: &content.text, fields: &new_fields });
+        let lines = |id| content(id).map(|content| Extract::lines_of(&content.text));
+        let (old_lines, new_lines) = (lines(before), lines(after));
+        let old = old_lines.as_deref().map(|text| Extract { text, fields: &old_fields });
+        let new = new_lines.as_deref().map(|text| Extract { text, fields: &new_fields });
         Change::of(kind, old, new, extent)
     });
     comparing.await.map_err(|error| permanent(run_reasons::HANDLER_FAILED, error))

@@ -172,8 +172,9 @@ async fn no_document(
 /// What differs between two versions, of which the document may not have been there at one or the other.
 fn change(old: &ExtractContent, new: &ExtractContent, is_there: (bool, bool)) -> Option<Change> {
     let (old_fields, new_fields) = (fields_of(&old.fields), fields_of(&new.fields));
-    let old = Extract { text: &old.text, fields: &old_fields };
-    let new = Extract { text: &new.text, fields: &new_fields };
+    let (old_lines, new_lines) = (Extract::lines_of(&old.text), Extract::lines_of(&new.text));
+    let old = Extract { text: &old_lines, fields: &old_fields };
+    let new = Extract { text: &new_lines, fields: &new_fields };
     match is_there {
         (true, true) => Change::changed(old, new, Extent::Whole),
         (true, false) => Some(Change::removed(old, Extent::Whole)),
