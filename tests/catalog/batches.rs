@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use futures::future::join_all;
 use jiff::SignedDuration;
-use store::catalog::{Catalog, Evidence, NewArtifact, RunPhase, Slot, SlotRequest, StoredDocument};
+use store::catalog::{Catalog, Evidence, NewArtifact, Slot, SlotRequest, StoredDocument};
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::place::{NOON, OTHER_URL, Place, URL, document, fetched, minute, see_through};
+use crate::place::{NOON, OTHER_URL, Place, SOON, URL, document, fetched, minute};
 
 /// Runs of subscriptions of their own, each of which waits for the document.
 async fn begun_runs(place: &Place, count: usize) -> Vec<Uuid> {
@@ -76,21 +79,25 @@ async fn two_processes_that_store_the_same_documents_in_other_orders_store_each_
     assert_eq!(place.number("select count(*) from artifacts").await, 40);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn documents_of_one_run_that_are_stored_together_end_it_once() {
+#[tokio::test]
+async fn who_waits_for_a_lock_does_not_hold_up_those_that_come_later() {
     let place = Place::new().await;
-    let subscription = place.subscription("opinions").await;
-    let urls: Vec<String> = (10..40).map(|number| format!("https://example.org/{number}")).collect();
-    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-    for (number, changed) in [(1, true), (2, false)] {
-        let run = place.begun_run(&subscription, minute(number), &urls).await;
-        let (evidence, other) = (fetched('a'), place.other_process().await);
-        let catalogs = [&place.catalog, &other];
-        let each = urls.iter().zip(catalogs.into_iter().cycle());
-        join_all(each.map(|(url, catalog)| see_through(catalog, run, url, &evidence, minute(number)))).await;
-        let ended = place.ended(run).await;
-        assert_eq!((ended.phase, ended.changed), (RunPhase::Succeeded, Some(changed)), "{ended:?}");
-    }
+    let runs = begun_runs(&place, 2).await;
+    let mut holding = place.sql.begin().await.unwrap();
+    sqlx::query("select from runs where id = $1 for update")
+        .bind(runs[0])
+        .execute(&mut *holding)
+        .await
+        .unwrap();
+    let (held, free) = (fetched('a'), fetched('b'));
+    let held = stored(&place.catalog, runs[0], &held);
+    tokio::pin!(held);
+    // It has begun to wait when it is asked for the first time and does not answer.
+    assert!(timeout(Duration::from_millis(200), &mut held).await.is_err());
+    let free = timeout(SOON, stored(&place.catalog, runs[1], &free)).await.expect("it waits too");
+    assert!(matches!(free, Some(StoredDocument::Fetched(_))), "{free:?}");
+    holding.rollback().await.unwrap();
+    assert!(matches!(timeout(SOON, held).await, Ok(Some(StoredDocument::Fetched(_)))));
 }
 
 #[tokio::test]

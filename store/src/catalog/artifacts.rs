@@ -174,11 +174,6 @@ impl Statement for StoredBlobs {
     /// The source and the hash.
     type Question = (i64, String);
     type Answer = Option<String>;
-    type Subject = (i64, String);
-
-    fn subject(question: &Self::Question) -> Self::Subject {
-        question.clone()
-    }
 
     async fn ask(pool: &PgPool, questions: &[Self::Question]) -> Result<Vec<Option<String>>, CatalogError> {
         let (sources, hashes): (Vec<i64>, Vec<&str>) =

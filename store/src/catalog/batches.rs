@@ -3,7 +3,7 @@
 //! Whoever asks while a statement is under way waits for the next one, which has the questions of all who came meanwhile.
 //! Nobody waits for company: a question that comes alone is asked alone, at once.
 
-use std::{collections::HashSet, hash::Hash, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::PgPool;
@@ -29,10 +29,11 @@ const AT_A_TIME: usize = 3;
 pub(super) trait Statement: Send + Sync + 'static {
     type Question: Send + Sync + 'static;
     type Answer: Send + 'static;
-    /// What only one question of a statement may be about.
-    type Subject: Eq + Hash + Send;
 
-    fn subject(question: &Self::Question) -> Self::Subject;
+    /// What no two questions of a statement may be about, where it writes.
+    fn subject(_question: &Self::Question) -> Option<String> {
+        None
+    }
 
     /// The answers, in the order of the questions. When it fails, nothing was done for any of them.
     async fn ask(pool: &PgPool, questions: &[Self::Question]) -> Result<Vec<Self::Answer>, CatalogError>;
@@ -85,10 +86,14 @@ async fn answer_all<S: Statement>(pool: PgPool, mut waiting: mpsc::Receiver<Aske
         }
         // Who does not wait any more wants nothing done.
         left.retain(|asked| !asked.answer.is_closed());
-        let mut subjects = HashSet::new();
-        let (next, again) = std::mem::take(&mut left)
-            .into_iter()
-            .partition(|asked| subjects.len() < MOST && subjects.insert(S::subject(&asked.question)));
+        let (mut room, mut subjects) = (MOST, HashSet::new());
+        let mut is_next = |asked: &Asked<S>| {
+            let is_next =
+                room > 0 && S::subject(&asked.question).is_none_or(|subject| subjects.insert(subject));
+            room -= usize::from(is_next);
+            is_next
+        };
+        let (next, again) = std::mem::take(&mut left).into_iter().partition(|asked| is_next(asked));
         left = again;
         under_way.spawn(answer(pool.clone(), next));
         // One that waits for somebody's lock does not hold up those that come after it.

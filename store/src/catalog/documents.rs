@@ -222,11 +222,10 @@ pub(super) async fn lock_run(
     .map_err(failed("read a run"))
 }
 
-/// Which question a row answers, counted from 0, and one thing that it says.
-fn numbered(row: &PgRow, column: &str) -> Result<(usize, bool), sqlx::Error> {
+/// Which question a row answers, counted from 0; SQL counts from 1.
+fn question_of(row: &PgRow) -> Result<usize, sqlx::Error> {
     let number: i64 = row.try_get("number")?;
-    let index = usize::try_from(number - 1).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    Ok((index, row.try_get(column)?))
+    usize::try_from(number - 1).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 async fn artifact_of(

@@ -134,10 +134,9 @@ pub(super) struct ClaimedSlots;
 impl Statement for ClaimedSlots {
     type Question = Claim;
     type Answer = Slot;
-    type Subject = String;
 
-    fn subject(claim: &Claim) -> String {
-        claim.host.clone()
+    fn subject(claim: &Claim) -> Option<String> {
+        Some(claim.host.clone())
     }
 
     async fn ask(pool: &PgPool, claims: &[Claim]) -> Result<Vec<Slot>, CatalogError> {

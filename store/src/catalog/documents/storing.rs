@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Evidence, FetchedDocument, numbered};
+use super::{Evidence, FetchedDocument, question_of};
 use crate::catalog::{
     Artifact, CatalogError, NewArtifact, artifacts, batches::Statement, failed, health, sql_times,
 };
@@ -66,10 +66,9 @@ impl Statement for StoredDocuments {
     type Question = Fetched;
     /// None of a document that is not waited for.
     type Answer = Option<Stored>;
-    type Subject = (Uuid, String);
 
-    fn subject(fetched: &Fetched) -> Self::Subject {
-        (fetched.run_id, fetched.url.clone())
+    fn subject(fetched: &Fetched) -> Option<String> {
+        Some(format!("{} {}", fetched.run_id, fetched.url))
     }
 
     async fn ask(pool: &PgPool, documents: &[Fetched]) -> Result<Vec<Option<Stored>>, CatalogError> {
@@ -179,7 +178,10 @@ pub(super) async fn store(
 }
 
 fn stored(row: &PgRow) -> Result<(usize, Stored), sqlx::Error> {
-    let (index, is_finished) = numbered(row, "is_finished")?;
-    let artifact = artifacts::artifact(row)?;
-    Ok((index, Stored { artifact, is_finished, has_run_ended: row.try_get("has_run_ended")? }))
+    let stored = Stored {
+        artifact: artifacts::artifact(row)?,
+        is_finished: row.try_get("is_finished")?,
+        has_run_ended: row.try_get("has_run_ended")?,
+    };
+    Ok((question_of(row)?, stored))
 }

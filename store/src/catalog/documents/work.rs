@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{CrawlWork, artifact_of, numbered};
+use super::{CrawlWork, artifact_of, question_of};
 use crate::catalog::{
     Artifact, CatalogError, SourceSettings,
     artifacts::{self, LATEST_COLUMNS},
@@ -21,11 +21,6 @@ impl Statement for CrawlWorkOf {
     /// The run and the URL.
     type Question = (Uuid, String);
     type Answer = Option<CrawlWork>;
-    type Subject = (Uuid, String);
-
-    fn subject(question: &Self::Question) -> Self::Subject {
-        question.clone()
-    }
 
     async fn ask(
         pool: &PgPool,
@@ -51,7 +46,8 @@ impl Statement for CrawlWorkOf {
             .map_err(failed("look up documents"))?;
         let mut found: Vec<Option<CrawlWork>> = questions.iter().map(|_| None).collect();
         for row in &rows {
-            let (index, is_stored) = numbered(row, "is_stored").map_err(failed("read a document"))?;
+            let index = question_of(row).map_err(failed("read a document"))?;
+            let is_stored = row.try_get("is_stored").map_err(failed("read a document"))?;
             let artifact = match questions.get(index) {
                 Some((run_id, url)) if is_stored => {
                     let mut connection = pool.acquire().await.map_err(failed("connect"))?;
