@@ -180,7 +180,7 @@ async fn what_a_group_put_off_comes_back_to_it_alone(place: Place) {
         async move { if event.attempt == 0 { Err(transient(None)) } else { Ok(Vec::new()) } }
     });
     let (event, next) = (event(0, 7), event(1, 7));
-    place.publish(&[event.clone()]).await;
+    place.publish(std::slice::from_ref(&event)).await;
     noted.reaches(1).await;
     // As it comes out of the outbox.
     let [addressee] = &noted.addressees()[..] else { panic!("{:?}", noted.addressees()) };
