@@ -20,10 +20,11 @@ test: ## Run all checks and tests, those on the real stack included
 	@$(MAKE) --no-print-directory lint
 	@scripts/test.sh
 
-bench: checkout ## Measure, in release: the beat in memory, the crawl role and the operator on the real stack; about 40 minutes
+bench: checkout ## Measure, in release: the beat, parsing and comparing in memory, the crawl role and the operator on the real stack; about 40 minutes
 	@scripts/setup.sh test
 	cargo build --workspace --release
 	"$(CARGO_TARGET_DIR)/release/bench" beat
+	"$(CARGO_TARGET_DIR)/release/bench" content
 	"$(CARGO_TARGET_DIR)/release/bench" crawl
 	"$(CARGO_TARGET_DIR)/release/bench" operator
 

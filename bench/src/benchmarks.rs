@@ -1,5 +1,6 @@
 //! The benchmarks.
 
 pub(crate) mod beat;
+pub(crate) mod content;
 pub(crate) mod crawl;
 pub(crate) mod operator;

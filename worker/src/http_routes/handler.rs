@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use events::{Clock, Event, Handler, HandlerError, run_reasons};
+use events::{Clock, Event, Handler, HandlerError, run_reasons, spans};
 use http::{
     HeaderValue, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
@@ -118,7 +118,7 @@ impl HttpHandler {
             data,
         };
         let mut request = self.client.post(self.route.url.clone()).header(CONTENT_TYPE, ONE);
-        request = request.header("traceparent", event.trace_parent.to_string());
+        request = request.header("traceparent", spans::here(event.trace_parent).to_string());
         if let Some(value) = &self.authorization {
             request = request.header(AUTHORIZATION, value.clone());
         }
