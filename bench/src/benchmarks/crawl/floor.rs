@@ -7,6 +7,7 @@ use aws_sdk_s3::{
 };
 use events::BoxError;
 use futures::{StreamExt, TryStreamExt, stream};
+use http::{StatusCode, header::IF_NONE_MATCH};
 use sha2::{Digest, Sha256};
 use sqlx::{
     PgPool,
@@ -60,6 +61,24 @@ impl Floor {
             .await
     }
 
+    /// Asks whether any has changed since `edition`, which none has, `writers` at a time: a request and a row each.
+    pub(super) async fn check(&self, urls: &[String], edition: &str, writers: usize) -> Result<(), BoxError> {
+        let run = Uuid::new_v4();
+        stream::iter(urls)
+            .map(|url| self.one_check(run, url, edition))
+            .buffer_unordered(writers)
+            .try_for_each(|()| async { Ok(()) })
+            .await
+    }
+
+    async fn one_check(&self, run: Uuid, url: &str, edition: &str) -> Result<(), BoxError> {
+        let response = self.http.get(url).header(IF_NONE_MATCH, edition).send().await?;
+        if response.status() != StatusCode::NOT_MODIFIED {
+            return Err(format!("{url} has changed").into());
+        }
+        self.insert(run, url, edition, "", 304, 0).await
+    }
+
     #[allow(clippy::disallowed_methods, reason = "the bodies are the benchmark's own")]
     async fn one(&self, run: Uuid, url: &str) -> Result<(), BoxError> {
         let response = self.http.get(url).send().await?.error_for_status()?;
@@ -69,6 +88,18 @@ impl Floor {
         let size = i64::try_from(body.len())?;
         let key = format!("floor/{hash}.bin");
         self.s3.put_object().bucket(&self.bucket).key(&key).body(ByteStream::from(body)).send().await?;
+        self.insert(run, url, &hash, &key, status, size).await
+    }
+
+    async fn insert(
+        &self,
+        run: Uuid,
+        url: &str,
+        hash: &str,
+        key: &str,
+        status: i32,
+        size: i64,
+    ) -> Result<(), BoxError> {
         sqlx::query(
             "insert into floor.artifacts (source_id, run_id, source_url, final_url, fetch_hash, blob_uri, status, headers,
                  byte_size, fetched_at)
