@@ -5,7 +5,7 @@ CACHE := $(or $(TIPSTAFF_STACK_CACHE),$(HOME)/.cache/tipstaff-stack)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
+.PHONY: help run test bench fuzz lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,8 +25,13 @@ bench: checkout ## Measure, in release: the beat, parsing and comparing in memor
 	cargo build --workspace --release
 	"$(CARGO_TARGET_DIR)/release/bench" beat
 	"$(CARGO_TARGET_DIR)/release/bench" content
+	"$(CARGO_TARGET_DIR)/release/bench" scale
 	"$(CARGO_TARGET_DIR)/release/bench" crawl
 	"$(CARGO_TARGET_DIR)/release/bench" operator
+
+fuzz: checkout ## Fuzz each parser of foreign input for SECONDS (60); TARGETS="cron html" takes these alone
+	@scripts/setup.sh run
+	scripts/fuzz.sh $(or $(SECONDS),60) $(TARGETS)
 
 lint: checkout ## Formatting, lints, licences, and generated files against what generates them
 	cargo fmt --all --check

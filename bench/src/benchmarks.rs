@@ -4,3 +4,4 @@ pub(crate) mod beat;
 pub(crate) mod content;
 pub(crate) mod crawl;
 pub(crate) mod operator;
+pub(crate) mod scale;

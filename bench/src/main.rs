@@ -16,7 +16,7 @@ use std::{
     process::ExitCode,
 };
 
-use benchmarks::{beat, content, crawl, operator};
+use benchmarks::{beat, content, crawl, operator, scale};
 use clap::{Parser, Subcommand};
 use events::{BoxError, error_chain};
 
@@ -40,6 +40,8 @@ enum Benchmark {
     Content(content::Arguments),
     /// The beat's plan alone, in memory: what a subscription takes, and what a due time costs
     Beat(beat::Arguments),
+    /// A day of a million subscriptions, simulated: when they are due, and how long they wait for their hosts
+    Scale(scale::Arguments),
 }
 
 #[tokio::main]
@@ -65,6 +67,7 @@ async fn run(arguments: &Arguments) -> Result<bool, BoxError> {
         Benchmark::Crawl(arguments) => crawl::run(arguments).await?,
         Benchmark::Content(arguments) => content::run(arguments)?,
         Benchmark::Beat(arguments) => beat::run(arguments)?,
+        Benchmark::Scale(arguments) => scale::run(arguments)?,
     };
     write!(io::stdout(), "{report}")?;
     Ok(report.are_targets_met())

@@ -6,6 +6,7 @@ mod evidence;
 mod installation;
 mod kafka_topic;
 mod origin;
+pub mod politeness;
 mod process;
 mod waiting;
 

@@ -6,17 +6,17 @@ use url::Url;
 pub(super) const READ: usize = 4 * 1024;
 
 /// The most characters that are kept.
-const LONGEST: usize = 500;
-/// A secret that is shorter would be found in many a word. It hides nothing.
-const SHORTEST_SECRET: usize = 6;
+pub const LONGEST: usize = 500;
+/// A secret of fewer bytes would be found in many a word. It hides nothing.
+pub const SHORTEST_SECRET: usize = 6;
 
 /// Texts that are taken out of what an endpoint says before it is kept: many repeat what they were asked.
 #[derive(Clone, Default)]
-pub(super) struct Hidden(Vec<String>);
+pub struct Hidden(Vec<String>);
 
 impl Hidden {
     /// Hides these texts.
-    pub(super) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
+    pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
         let mut secrets: Vec<String> =
             secrets.into_iter().filter(|text| text.len() >= SHORTEST_SECRET).collect();
         // A part of another must not leave the rest of it.
@@ -25,12 +25,12 @@ impl Hidden {
     }
 
     /// Hides what of a URL is not shown: its query, whole and by values, and its user name and password.
-    pub(super) fn query_of(url: &Url) -> Self {
+    pub fn query_of(url: &Url) -> Self {
         Self::new(query_parts(url))
     }
 
     /// Hides a URL of which nothing is shown but its host.
-    pub(super) fn all_of(url: &Url) -> Self {
+    pub fn all_of(url: &Url) -> Self {
         let segments = url.path().split('/').map(str::to_owned);
         Self::new(
             [url.to_string(), url.path().to_owned()].into_iter().chain(segments).chain(query_parts(url)),
@@ -38,7 +38,7 @@ impl Hidden {
     }
 
     /// One line of a text without what is hidden, query strings and control characters, as far as it is kept.
-    pub(super) fn excerpt(&self, text: &str) -> String {
+    pub fn excerpt(&self, text: &str) -> String {
         let mut shown = text[..text.floor_char_boundary(READ)].to_owned();
         for secret in &self.0 {
             shown = shown.replace(secret.as_str(), "…");
