@@ -36,6 +36,8 @@ struct Document {
 }
 
 const ENTRIES: usize = 3;
+/// Redirects lead to one of so many hosts.
+const HOSTS: usize = 100;
 const ERRORS: [u16; 4] = [500, 502, 503, 404];
 
 impl Documents {
@@ -56,12 +58,12 @@ impl Documents {
     }
 
     /// Something happens. Returns the changes, which the next run that succeeds must find.
-    pub fn step(&mut self, site: &Site, random: &mut Random, hosts: usize) -> Vec<Change> {
+    pub fn step(&mut self, site: &Site, random: &mut Random) -> Vec<Change> {
         if !self.is_known {
             self.is_known = true;
             return self.documents.iter().map(|document| document.change("Baseline")).collect();
         }
-        self.trouble(site, random, hosts);
+        self.trouble(site, random);
         // So often nothing has changed when somebody looks.
         if random.percent(15) {
             return Vec::new();
@@ -75,7 +77,7 @@ impl Documents {
     }
 
     /// Errors, slow answers, redirects.
-    fn trouble(&self, site: &Site, random: &mut Random, hosts: usize) {
+    fn trouble(&self, site: &Site, random: &mut Random) {
         let troubled = &self.documents[random.below(self.documents.len())].path;
         let path = if random.percent(50) { &self.path } else { troubled };
         match random.below(100) {
@@ -85,7 +87,7 @@ impl Documents {
             }
             // Links on a list would lead to the other host too, and be other documents.
             20..30 if !self.is_list => {
-                let host = (!site.is_moved(&self.path)).then(|| host_name(random.below(hosts.min(100))));
+                let host = (!site.is_moved(&self.path)).then(|| host_name(random.below(HOSTS)));
                 site.move_to(&self.path, host);
             }
             _ => {}

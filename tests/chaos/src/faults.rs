@@ -20,7 +20,7 @@ const PARTS: [Part; 4] = [Part::Kafka, Part::Postgres, Part::Minio, Part::KubeAp
 /// A piece of up to 16 KiB is held up so long by a slow object store.
 const HELD_UP: Duration = Duration::from_millis(300);
 /// So often in a hundred times the next fault does not wait for the one before.
-const TOGETHER: usize = 60;
+const TOGETHER: usize = 70;
 const MOST_TOGETHER: usize = 3;
 /// Some connections are the superuser's; this is more than there are.
 const CONNECTIONS: usize = 250;
@@ -86,6 +86,7 @@ pub type Counts = BTreeMap<String, usize>;
 
 /// Strikes at random until `until`, and returns when everything is as it was.
 pub async fn strike(victims: &Arc<Victims>, plan: &Plan, until: Instant) -> Counts {
+    let began = Instant::now();
     let mut random = Random::new(plan.seed, 0);
     let mut counts = Counts::new();
     let busy = Arc::new(Mutex::new(BTreeSet::new()));
@@ -95,11 +96,14 @@ pub async fn strike(victims: &Arc<Victims>, plan: &Plan, until: Instant) -> Coun
         let gap = Duration::from_millis(100 + 100 * random.below(10) as u64);
         let is_alone = !random.percent(TOGETHER);
         if busy.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.target.clone()) {
-            eprintln!("chaos: {}: {}, {:.1?}", fault.target, fault.kind.name(), fault.time);
+            let at = began.elapsed().as_secs_f64();
+            eprintln!("chaos: {at:5.1} s: {}: {}, {:.1?}", fault.target, fault.kind.name(), fault.time);
             *counts.entry(format!("{}: {}", class(&fault.target), fault.kind.name())).or_default() += 1;
             let (victims, busy) = (victims.clone(), busy.clone());
             active.spawn(async move {
                 inflict(&victims, &fault).await;
+                let at = began.elapsed().as_secs_f64();
+                eprintln!("chaos: {at:5.1} s: {} is back", fault.target);
                 busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&fault.target);
             });
         }

@@ -36,7 +36,7 @@ pub mod world;
 
 pub use bucket::Bucket;
 pub use catalog::Catalog;
-pub use check::{Findings, Violation, check, history};
+pub use check::{Findings, Violation};
 pub use faults::Victims;
 pub use finished::{Finished, State};
 pub use fleet::Fleet;

@@ -1,3 +1,5 @@
+//! How large a run is, and how long.
+
 use std::time::Duration;
 
 /// How large a run is, and how long.

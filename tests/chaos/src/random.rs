@@ -35,7 +35,7 @@ impl Random {
     /// A time between the two, short ones more often than long ones.
     pub fn time(&mut self, least: Duration, most: Duration) -> Duration {
         let share = self.below(1_000) as f64 / 1_000.0;
-        least + most.saturating_sub(least).mul_f64(share.powi(3))
+        least + most.saturating_sub(least).mul_f64(share.powi(5))
     }
 }
 

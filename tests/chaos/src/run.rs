@@ -15,8 +15,11 @@ use crate::{
 const PARTS: [Part; 5] = [Part::Etcd, Part::KubeApiserver, Part::Kafka, Part::Postgres, Part::Minio];
 /// How long a first sync may take on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(180);
-/// A status is written so late at most; afterwards nothing is left to write.
-const STATUS_LATE: Duration = Duration::from_secs(12);
+/// How long the API server may take, which has just come back.
+const SCHEDULES_WITHIN: Duration = Duration::from_secs(60);
+/// What workers note of sources and targets is looked for every five seconds, and a status is written ten seconds late at
+/// most; afterwards nothing is left to write.
+const STATUS_LATE: Duration = Duration::from_secs(20);
 
 /// Runs to the end.
 pub async fn run(plan: &Plan) -> Result<Finished, Failure> {
@@ -60,7 +63,10 @@ pub async fn run(plan: &Plan) -> Result<Finished, Failure> {
     let minutely = world.subscriptions.iter().filter(|subscription| subscription.is_minutely);
     let minutely: Vec<&str> = minutely.map(|subscription| subscription.name.as_str()).collect();
     let due_until = Timestamp::now().as_second();
-    objects.stop_schedules(&minutely).await?;
+    eventually("schedules that are due no more", SCHEDULES_WITHIN, async || {
+        objects.stop_schedules(&minutely).await.map_err(|error| error.to_string())
+    })
+    .await;
     if let Some(left) = quiet::wait(&tipstaff.pool, healed + plan.quiet_within).await {
         eprintln!("chaos: still to be done: {left}");
     }

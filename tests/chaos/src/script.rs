@@ -113,7 +113,7 @@ impl Script {
 
     fn begin_step(&mut self, number: usize) {
         let (source, act) = (&self.world.sources[number], &mut self.acts[number]);
-        let changes = act.documents.step(&self.site, &mut act.random, self.world.sources.len());
+        let changes = act.documents.step(&self.site, &mut act.random);
         for subscription in &source.subscriptions {
             let name = &self.world.subscriptions[*subscription].name;
             for change in &changes {
