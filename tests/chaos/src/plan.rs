@@ -54,7 +54,7 @@ impl Plan {
             faults_for: Duration::from_secs(60),
             longest_fault: Duration::from_secs(8),
             quiet_within: Duration::from_secs(180),
-            rest_for: Duration::from_secs(6),
+            rest_for: Duration::from_secs(4),
             all_targets: false,
             ..Self::full(seed, 1)
         }

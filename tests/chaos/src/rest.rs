@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 use crate::{Bucket, Failure, Objects, Topics, topics::Ends};
 
-/// PostgreSQL tells so much later what a backend has written.
-const STATISTICS_LAG: Duration = Duration::from_secs(2);
+/// What an idle backend has written, PostgreSQL counts ten seconds later.
+const STATISTICS_LAG: Duration = Duration::from_secs(11);
 
 /// All that can be written to.
 pub struct Written<'a> {
@@ -31,9 +31,8 @@ struct Look {
 }
 
 impl Written<'_> {
-    /// Watches for a time, and returns what was written.
+    /// Watches for a time, and returns what was written. Nothing was for as long as PostgreSQL's statistics lag.
     pub async fn watch(&self, time: Duration) -> Result<Vec<String>, Failure> {
-        sleep(STATISTICS_LAG).await;
         let before = self.look().await?;
         sleep(time + STATISTICS_LAG).await;
         Ok(self.look().await?.since(&before))

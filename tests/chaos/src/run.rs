@@ -13,6 +13,8 @@ use crate::{
 };
 
 const PARTS: [Part; 5] = [Part::Etcd, Part::KubeApiserver, Part::Kafka, Part::Postgres, Part::Minio];
+/// Few are left besides those of Tipstaff's processes, six each: soon all are taken.
+const CONNECTIONS: &str = "max_connections=100";
 /// How long a first sync may take on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 /// How long the API server may take, which has just come back.
@@ -23,7 +25,8 @@ const STATUS_LATE: Duration = Duration::from_secs(20);
 
 /// Runs to the end.
 pub async fn run(plan: &Plan) -> Result<Finished, Failure> {
-    let stack = Stack::start(&PARTS, StackOptions::default()).await?;
+    let arguments = ["-c", CONNECTIONS].map(|argument| (Part::Postgres, argument.to_owned())).into();
+    let stack = Stack::start(&PARTS, StackOptions { arguments }).await?;
     let tipstaff = Arc::new(Installation::on(stack, "chaos").await);
     let s3 = tipstaff.stack.s3()?;
     let store: SocketAddr = tipstaff.stack.service(Part::Minio)?.address().into();

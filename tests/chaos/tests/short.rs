@@ -187,7 +187,7 @@ fn damaged_deliveries_are_noticed(finished: &Finished, state: &State) {
 async fn what_is_written_at_rest_is_noticed(finished: &Finished, state: &State) {
     let writing = async {
         // After the first look, and before the second.
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
         let name = &finished.world.subscriptions[0].name;
         sqlx::query("update sources set updated_at = updated_at where id = (select min(id) from sources)")
             .execute(&finished.tipstaff().pool)
@@ -197,7 +197,7 @@ async fn what_is_written_at_rest_is_noticed(finished: &Finished, state: &State) 
         finished.topics.write(TARGET_TOPIC).await.unwrap();
         finished.bucket.put("raw/at-rest", Vec::new()).await.unwrap();
     };
-    let (written, ()) = tokio::join!(finished.watch(Duration::from_secs(6)), writing);
+    let (written, ()) = tokio::join!(finished.watch(finished.plan.rest_for), writing);
     let mut damaged = finished.findings(state);
     let written = written.unwrap();
     damaged.written_at_rest = &written;

@@ -39,9 +39,9 @@ pub(super) fn check(findings: &Findings<'_>) -> Vec<Violation> {
             }
             continue;
         }
-        // A minute that begins as the object is made, or as its schedule is changed, may count or not.
+        // A minute that begins as the object is made may count or not.
         let made_at = findings.made_at[number];
-        for minute in made_at.div_euclid(60) + 1..findings.due_until.div_euclid(60) {
+        for minute in made_at.div_euclid(60) + 1..=findings.due_until.div_euclid(60) {
             let count = accounted.remove(&minute).unwrap_or_default();
             if count != 1 {
                 let what = format!("{name}: the due time {} is accounted for {count} times", time(minute));
