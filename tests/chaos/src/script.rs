@@ -82,7 +82,9 @@ impl Script {
                 self.settle();
             }
             let now = Instant::now();
-            if now < until {
+            // Each source is looked at once at least, however slow the machine is: some are due without being asked.
+            let some_are_new = self.acts.iter().any(|act| act.steps == 0);
+            if now < until || (some_are_new && now < give_up) {
                 self.begin_steps();
             } else if self.waiting() == 0 || now >= give_up {
                 break;

@@ -104,7 +104,7 @@ async fn all_that_can_fail_fails_and_no_promise_is_broken_and_each_damage_is_not
         panic!("logs are kept in {}", finished.keep_logs().unwrap().display());
     }
     let struck: usize = report.faults.values().sum();
-    assert!(struck >= 10 && report.changes >= 100 && !state.received.is_empty(), "too little happened");
+    assert!(struck >= 5 && report.changes >= finished.plan.subscriptions, "too little happened");
 
     for (statement, invariant, says) in DAMAGES {
         let violations = with_damaged_catalog(&finished, &state, statement).await;
