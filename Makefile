@@ -5,7 +5,8 @@ CACHE := $(or $(TIPSTAFF_STACK_CACHE),$(HOME)/.cache/tipstaff-stack)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench fuzz lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
+MINUTES ?= 10
+.PHONY: help run test chaos bench fuzz lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +20,12 @@ test: ## Run all checks and tests, those on the real stack included
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint
 	@scripts/test.sh
+
+chaos: checkout ## All that can fail fails at random for MINUTES=10, chosen by SEED=n: what was promised and not kept is told
+	@scripts/setup.sh test
+	cargo build --workspace
+	"$(CARGO_TARGET_DIR)/debug/stack" build
+	"$(CARGO_TARGET_DIR)/debug/chaos" --minutes "$(MINUTES)" $(if $(SEED),--seed "$(SEED)")
 
 bench: checkout ## Measure, in release: the beat, parsing and comparing in memory, the crawl role and the operator on the real stack; about 40 minutes
 	@scripts/setup.sh test
