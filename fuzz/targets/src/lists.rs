@@ -31,7 +31,6 @@ fn check(links: &[Link]) {
 }
 
 /// The page's URL, a CSS selector, a regular expression, and a page.
-
 pub(crate) fn links(input: &[u8]) {
     let [url, selector, include, html] = texts(input);
     let Ok(page) = Url::parse(&url) else { return };
