@@ -1,10 +1,8 @@
 //! Tipstaff's processes, each watched over as a kubelet does: what ended is started again.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -21,10 +19,13 @@ const REPLICAS: usize = 2;
 /// How often it is looked whether a process has ended by itself.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How many processes of which role.
+pub type Ended = BTreeMap<&'static str, usize>;
+
 /// All processes.
 pub struct Fleet {
     members: Vec<Member>,
-    ended: Arc<AtomicUsize>,
+    ended: Arc<Mutex<Ended>>,
     // Dropped with it, and the processes with the tasks.
     _keepers: JoinSet<()>,
 }
@@ -46,7 +47,7 @@ pub enum Harm {
 impl Fleet {
     /// Starts two operators, and two workers of each role. `environment` is that of all.
     pub fn start(tipstaff: &Arc<Installation>, environment: &[(&'static str, String)]) -> Self {
-        let ended = Arc::new(AtomicUsize::new(0));
+        let ended = Arc::new(Mutex::new(Ended::new()));
         let mut keepers = JoinSet::new();
         let mut members = Vec::new();
         for role in ["operator"].into_iter().chain(ROLES) {
@@ -81,10 +82,10 @@ impl Fleet {
         }
     }
 
-    /// How many ended by themselves: a replica that lost its lease does.
+    /// How many ended by themselves: an operator that lost its lease does.
     #[must_use]
-    pub fn ended_by_themselves(&self) -> usize {
-        self.ended.load(Ordering::SeqCst)
+    pub fn ended_by_themselves(&self) -> Ended {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -92,7 +93,7 @@ struct Keeper {
     tipstaff: Arc<Installation>,
     role: &'static str,
     environment: Vec<(&'static str, String)>,
-    ended: Arc<AtomicUsize>,
+    ended: Arc<Mutex<Ended>>,
     received: mpsc::Receiver<(Harm, oneshot::Sender<()>)>,
 }
 
@@ -121,7 +122,9 @@ impl Keeper {
                 }
                 () = sleep(LOOK_EVERY) => {
                     if !process.is_running() {
-                        self.ended.fetch_add(1, Ordering::SeqCst);
+                        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+                        *ended.entry(self.role).or_default() += 1;
+                        drop(ended);
                         process = self.start();
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{check::Violation, faults::Counts};
+use crate::{check::Violation, faults::Counts, fleet::Ended};
 
 /// What a run of this program has shown.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub struct Report {
     /// How often what went wrong.
     pub faults: Counts,
     /// How many processes ended by themselves and were started again.
-    pub ended_by_themselves: usize,
+    pub ended_by_themselves: Ended,
     /// How many runs ended how: phase, reason, how many.
     pub runs: Vec<(String, usize)>,
     /// How many changes of documents were to be found by subscriptions.
@@ -62,7 +62,9 @@ impl fmt::Display for Report {
         for (fault, count) in &self.faults {
             writeln!(f, "    {count:>5}  {fault}")?;
         }
-        writeln!(f, "    {:>5}  processes that ended by themselves", self.ended_by_themselves)?;
+        for (role, count) in &self.ended_by_themselves {
+            writeln!(f, "    {count:>5}  {role}: ended by itself")?;
+        }
         let runs: usize = self.runs.iter().map(|(_, count)| count).sum();
         writeln!(f, "runs {runs}, {} times an event was sent again", self.restarts)?;
         for (end, count) in &self.runs {

@@ -154,7 +154,7 @@ async fn serve(State(pages): State<Arc<Mutex<Pages>>>, uri: Uri, headers: Header
     };
     let (mut body, etag) = (page.body.clone(), format!("\"{}\"", &sha256(page.body.as_bytes())[..16]));
     // Half of the pages name their state.
-    let has_etag = path.len() % 2 == 0;
+    let has_etag = path.len().is_multiple_of(2);
     let is_known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == etag.as_str());
     let mut location = None;
     let status = match mood {

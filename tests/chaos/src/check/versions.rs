@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Findings, Violation};
-use crate::ledger::Expected;
+use crate::ledger::{Document, Expected};
 
 pub(super) fn check(findings: &Findings<'_>) -> Vec<Violation> {
-    let mut found: BTreeMap<(String, String), Vec<(String, Option<u32>)>> = BTreeMap::new();
+    let mut found: BTreeMap<Document, Vec<(String, Option<u32>)>> = BTreeMap::new();
     let mut violations = Vec::new();
     for version in &findings.catalog.versions {
         let document = (version.subscription.clone(), version.url.clone());
