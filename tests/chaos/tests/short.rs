@@ -91,6 +91,7 @@ const DAMAGES: [(&str, u8, &str); 12] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes three minutes, and most of the machine"]
 async fn all_that_can_fail_fails_and_no_promise_is_broken_and_each_damage_is_noticed() {
     // A second provider is never installed in this process.
     let _ = rustls::crypto::ring::default_provider().install_default();
