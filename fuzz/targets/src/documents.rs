@@ -112,6 +112,9 @@ fn none() -> Selection {
     Selection::new(&BTreeMap::new(), &[], &[]).unwrap()
 }
 
+/// The longest expression, in characters, that the schema of the custom resources lets pass.
+const LONGEST_EXPRESSION: usize = 1024;
+
 /// Of a selector, all that it finds begins with the first that it finds; as the body, it is the text.
 fn first_of_all(
     document: &Document<'_>,
@@ -120,6 +123,11 @@ fn first_of_all(
     remove: &[String],
     ignore: &[String],
 ) -> Option<(Selection, Extraction)> {
+    let (Query::Css(expression) | Query::Xpath(expression) | Query::JsonPath(expression)) = query;
+    let expressions = [expression].into_iter().chain(remove).chain(ignore);
+    if expressions.into_iter().any(|expression| expression.chars().count() > LONGEST_EXPRESSION) {
+        return None;
+    }
     let spec = |all| SelectorSpec { query: query.clone(), attr: attr.map(str::to_owned), all };
     let selectors = [("all", spec(true)), ("first", spec(false)), (BODY, spec(true))];
     let selectors = selectors.into_iter().map(|(name, spec)| (name.to_owned(), spec)).collect();

@@ -39,26 +39,25 @@ fn record(input: &[u8]) -> Record {
 
 /// JSON, read as each of the payloads.
 pub(crate) fn payloads(input: &[u8]) {
-    let read = Topic::ALL.map(|topic| match topic {
-        Topic::SubsSchedule => survives::<SubscriptionScheduled>(input),
-        Topic::CrawlRequest => survives::<CrawlUrl>(input),
-        Topic::CrawlResult => survives::<CrawlResult>(input),
-        Topic::ParseRequest => survives::<ParseRequest>(input),
-        Topic::ParseResult => survives::<ParseResult>(input),
-        Topic::VersioningRequest => survives::<VersioningRequest>(input),
-        Topic::VersioningResult => survives::<VersioningResult>(input),
-        Topic::DeliveryRequest => survives::<DeliveryRequest>(input),
-    });
-    let is_object = serde_json::from_slice::<serde_json::Value>(input).is_ok();
-    assert!(is_object || !read.contains(&true), "what is read as a payload is JSON");
+    for topic in Topic::ALL {
+        match topic {
+            Topic::SubsSchedule => survives::<SubscriptionScheduled>(input),
+            Topic::CrawlRequest => survives::<CrawlUrl>(input),
+            Topic::CrawlResult => survives::<CrawlResult>(input),
+            Topic::ParseRequest => survives::<ParseRequest>(input),
+            Topic::ParseResult => survives::<ParseResult>(input),
+            Topic::VersioningRequest => survives::<VersioningRequest>(input),
+            Topic::VersioningResult => survives::<VersioningResult>(input),
+            Topic::DeliveryRequest => survives::<DeliveryRequest>(input),
+        }
+    }
 }
 
-fn survives<P: Payload + PartialEq + std::fmt::Debug>(input: &[u8]) -> bool {
-    let Ok(payload) = serde_json::from_slice::<P>(input) else { return false };
+fn survives<P: Payload + PartialEq + std::fmt::Debug>(input: &[u8]) {
+    let Ok(payload) = serde_json::from_slice::<P>(input) else { return };
     let written = serde_json::to_vec(&payload).unwrap();
     let again: P = serde_json::from_slice(&written).unwrap();
     assert_eq!(again, payload);
     assert_eq!(serde_json::to_vec(&again).unwrap(), written);
     assert_eq!(again.key(), payload.key());
-    true
 }

@@ -39,10 +39,7 @@ impl Hidden {
 
     /// One line of a text without what is hidden, query strings and control characters, as far as it is kept.
     pub fn excerpt(&self, text: &str) -> String {
-        let mut shown = text[..text.floor_char_boundary(READ)].to_owned();
-        for secret in &self.0 {
-            shown = shown.replace(secret.as_str(), "…");
-        }
+        let mut shown = self.hide(&text[..text.floor_char_boundary(READ)]);
         if text.len() > READ {
             // It may end in the midst of a secret.
             let longest = self.0.first().map_or(0, String::len);
@@ -51,7 +48,12 @@ impl Hidden {
         let shown: String = shown.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
         let shown = without_queries(&shown);
         let words: Vec<&str> = shown.split_whitespace().collect();
-        shortened(&words.join(" "))
+        // One that has a space was perhaps shown with another kind of it.
+        shortened(&self.hide(&words.join(" ")))
+    }
+
+    fn hide(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |shown, secret| shown.replace(secret.as_str(), "…"))
     }
 }
 
@@ -115,6 +117,7 @@ mod tests {
             ("no such user:password", "no such user:…"),
             ("what? \"what?\"", "what? \"what?\""),
             ("neither two%20words nor two words", "neither … nor …"),
+            ("nor two\twords nor two  words", "nor … nor …"),
             ("Grüße", "Grüße"),
         ] {
             assert_eq!(hidden.excerpt(text), kept, "{text:?}");

@@ -173,12 +173,12 @@ mod tests {
 
     #[test]
     fn each_due_time_is_asked_for_or_skipped_and_no_host_more_often_than_it_may_be() {
-        let day = day(2_000, 20, 1e6);
+        let day = day(1_000, 10, 1e6);
         let requests: u64 = day.hosts.iter().map(|host| host.lateness.len() as u64).sum();
         assert_eq!(requests + day.skipped, day.due_times);
         assert_eq!(day.hosts.iter().map(|host| host.due).sum::<u64>(), day.due_times);
         // About 22 for each subscription: the mix of schedules on a working day.
-        assert!((30_000..60_000).contains(&day.due_times), "{}", day.due_times);
+        assert!((15_000..30_000).contains(&day.due_times), "{}", day.due_times);
         assert!(day.shortest_gap.unwrap() >= SignedDuration::from_secs(1));
         let most = |lateness: &[f32]| lateness.iter().copied().fold(0.0, f32::max);
         assert!(most(&day.beat_lateness) < 0.1, "a fast beat is in time");
@@ -187,14 +187,14 @@ mod tests {
 
     #[test]
     fn a_beat_that_is_slow_is_late_and_one_host_is_asked_a_second_apart_at_most() {
-        let day = day(5_000, 1, 100.0);
+        let day = day(2_000, 1, 40.0);
         let late = day.beat_lateness.iter().copied().fold(0.0, f32::max);
         assert!(late > 5.0, "{late}");
         let [host] = &day.hosts[..] else { unreachable!() };
-        assert!(host.lateness.len() <= 24 * 3_600 + 5_000);
+        assert!(host.lateness.len() <= 24 * 3_600 + 2_000);
         assert!(day.skipped > 0, "more is due than may be asked");
         // No run waits longer than all others take.
         let most = host.lateness.iter().copied().fold(0.0, f32::max);
-        assert!(most <= 5_000.0, "{most}");
+        assert!(most <= 2_000.0, "{most}");
     }
 }
