@@ -248,6 +248,8 @@ mod tests {
             format!("<svg><style><div{hidden}>"),
             format!("<div \"{}>", " a".repeat(MAX_ATTRIBUTES)),
             format!("<div ='{}>", "/a=b c".repeat(MAX_ATTRIBUTES)),
+            format!("<div a{}>", "='b'c".repeat(MAX_ATTRIBUTES + 1)),
+            format!("<div {}>", "=/".repeat(MAX_ATTRIBUTES + 1)),
         ] {
             assert_eq!(
                 parse(&html).map(drop).map_err(|error| error.reason()),

@@ -1,23 +1,20 @@
-//! The export of spans by OTLP over HTTP, and the spans that begin the traces of runs.
+//! The export of spans by OTLP over HTTP.
 
-use std::{cell::Cell, env, time::Duration, time::SystemTime};
+use std::{env, time::Duration};
 
 use async_trait::async_trait;
-use events::{TraceParent, error_chain, spans};
-use opentelemetry::{
-    Context, KeyValue, SpanId, TraceId,
-    global::BoxedTracer,
-    trace::{Span, SpanKind, Tracer, TracerProvider},
-};
+use events::{error_chain, spans};
+use opentelemetry::{global::BoxedTracer, trace::TracerProvider};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
-    trace::{IdGenerator, RandomIdGenerator, Sampler, SdkTracerProvider},
+    trace::{Sampler, SdkTracerProvider},
 };
-use store::catalog::FiredRun;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
+
+use crate::run_span::Ids;
 
 /// Either of them asks for an export.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
@@ -114,49 +111,4 @@ impl HttpClient for Client {
         }
         sent
     }
-}
-
-thread_local! {
-    /// The ids of the next span that is made on this thread.
-    static NEXT: Cell<Option<(TraceId, SpanId)>> = const { Cell::new(None) };
-}
-
-/// Random ids, but for runs: theirs follow from the run.
-#[derive(Debug, Default)]
-struct Ids(RandomIdGenerator);
-
-impl IdGenerator for Ids {
-    fn new_trace_id(&self) -> TraceId {
-        NEXT.get().map_or_else(|| self.0.new_trace_id(), |(trace, _)| trace)
-    }
-
-    fn new_span_id(&self) -> SpanId {
-        NEXT.get().map_or_else(|| self.0.new_span_id(), |(_, span)| span)
-    }
-}
-
-/// The root of a run's trace: from when it was due to when its first event was in the outbox.
-pub fn run_span(run: &FiredRun) {
-    let Some(tracer) = spans::tracer() else { return };
-    let root = TraceParent::of_run(run.run_id);
-    let builder = tracer
-        .span_builder("subs.schedule send")
-        .with_kind(SpanKind::Producer)
-        .with_start_time(SystemTime::from(run.scheduled_for))
-        .with_attributes([
-            KeyValue::new("messaging.system", "kafka"),
-            KeyValue::new("messaging.operation.name", "send"),
-            KeyValue::new("messaging.operation.type", "send"),
-            KeyValue::new("messaging.destination.name", "subs.schedule"),
-            KeyValue::new("tipstaff.run_id", run.run_id.to_string()),
-            KeyValue::new("tipstaff.subscription_id", run.subscription_id),
-            KeyValue::new("tipstaff.trigger", run.trigger.to_string()),
-        ]);
-    NEXT.set(Some((
-        TraceId::from_bytes(run.run_id.into_bytes()),
-        SpanId::from_bytes(root.parent_id().to_be_bytes()),
-    )));
-    let mut span = tracer.build_with_context(builder, &Context::new());
-    NEXT.set(None);
-    span.end();
 }

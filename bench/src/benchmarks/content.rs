@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, hint::black_box, path::Path};
 use changes::{Change, ChangeKind, Extent, Extract};
 use content::{Document, Kind, Query, Selection, SelectorSpec};
 use events::BoxError;
+use tests::Random;
 
 use crate::{
     report::{Measure, Report, Unit},
@@ -143,7 +144,8 @@ fn texts(bytes: usize) -> [(&'static str, String, String); 6] {
     };
     let paragraphs = text(&|number| sentence(1, number, 300) + "\n");
     // Few different lines, in orders of their own: nothing occurs once.
-    let repetitive = |seed: u64| text(&|number| sentence(1, (noise(seed, number) % 40) as usize, 3) + "\n");
+    let repetitive =
+        |seed: u64| text(&|number| sentence(1, Random::new(seed, number as u64).below(40), 3) + "\n");
     [
         ("a word in every 1,000th line", lines(1), worded(1000, 12)),
         ("a word in every 10th line", lines(1), worded(10, 12)),
@@ -160,21 +162,10 @@ fn sentence(seed: u64, number: usize, words: usize) -> String {
         "court", "the", "of", "petition", "denied", "and", "order", "section", "granted", "in", "appeal",
         "judgment", "to", "statute", "motion", "notice",
     ];
-    let word = |place: usize| {
-        let random = noise(seed, number * 1009 + place);
-        format!(
-            "{}{}",
-            WORDS[(random % 16) as usize],
-            if random & 0x700 == 0 { (random >> 20) % 1000 } else { 0 }
-        )
+    let mut random = Random::new(seed, number as u64);
+    let mut word = |_| {
+        let suffix = if random.percent(12) { random.below(1000) } else { 0 };
+        format!("{}{suffix}", WORDS[random.below(WORDS.len())])
     };
-    (0..words).map(word).collect::<Vec<_>>().join(" ")
-}
-
-/// The mixing step of SplitMix64.
-fn noise(seed: u64, number: usize) -> u64 {
-    let mut mixed = (seed << 32).wrapping_add(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    (0..words).map(&mut word).collect::<Vec<_>>().join(" ")
 }

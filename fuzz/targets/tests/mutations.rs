@@ -4,9 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{env, fs, panic, path::Path, process};
+use std::{env, fs, ops::Range, panic, path::Path, process};
 
 use fuzz_targets::{TARGETS, Target};
+use tests::Random;
 
 /// How many inputs of each target.
 const MUTATIONS: u64 = 100;
@@ -17,87 +18,76 @@ fn number(variable: &str, default: u64) -> u64 {
     env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// SplitMix64.
-struct Random(u64);
+/// A range of a text, of 32 bytes at most or, now and then, of any length.
+fn range(random: &mut Random, length: usize) -> Range<usize> {
+    let start = random.below(length + 1);
+    let longest = if random.percent(25) { length } else { 32 };
+    start..start + random.below((length - start).min(longest) + 1)
+}
 
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((bits ^ (bits >> 31)) % limit.max(1) as u64).unwrap()
-    }
-
-    /// A range of a text, of 32 bytes at most now and then of any length.
-    fn range(&mut self, length: usize) -> std::ops::Range<usize> {
-        let start = self.below(length + 1);
-        let longest = if self.below(4) == 0 { length } else { 32 };
-        start..start + self.below((length - start).min(longest) + 1)
-    }
-
-    fn mutated(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
-        let mut input = seeds[self.below(seeds.len())].clone();
-        for _ in 0..=self.below(6) {
-            let range = self.range(input.len());
-            match self.below(7) {
-                0 => drop(input.drain(range)),
-                1 if !input.is_empty() => {
-                    let at = self.below(input.len());
-                    input[at] ^= 1 << self.below(8);
-                }
-                2 => {
-                    let bytes: Vec<u8> =
-                        (0..=self.below(4)).map(|_| u8::try_from(self.below(256)).unwrap()).collect();
-                    input.splice(range.start..range.start, bytes);
-                }
-                // Part of another seed.
-                3 => {
-                    let other = &seeds[self.below(seeds.len())];
-                    let part = other[self.range(other.len())].to_vec();
-                    input.splice(range, part);
-                }
-                // A part of it once more, often.
-                4 => {
-                    let times = 1 + self.below(40);
-                    let part = input[range.clone()].repeat(times);
-                    input.splice(range.end..range.end, part);
-                }
-                5 => {
-                    const WORDS: [&str; 20] = [
-                        "\0",
-                        "\u{FEFF}",
-                        "\u{2028}",
-                        "\u{301}",
-                        "é",
-                        "%",
-                        "9999999999999999999",
-                        "-1",
-                        "1e999",
-                        "\r",
-                        "\n",
-                        "\n====\n",
-                        "<",
-                        "&#x0;",
-                        "\"",
-                        "\\",
-                        " ",
-                        "\u{7f}",
-                        "𝅘𝅥𝅮",
-                        "*",
-                    ];
-                    input.splice(range, WORDS[self.below(WORDS.len())].bytes());
-                }
-                _ => {
-                    let target = self.below(input.len() + 1);
-                    let part: Vec<u8> = input.drain(range).collect();
-                    let target = target.min(input.len());
-                    input.splice(target..target, part);
-                }
+/// One of the seeds with a few random changes.
+fn mutated(random: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut input = seeds[random.below(seeds.len())].clone();
+    for _ in 0..=random.below(6) {
+        let place = range(random, input.len());
+        match random.below(7) {
+            0 => drop(input.drain(place)),
+            1 if !input.is_empty() => {
+                let at = random.below(input.len());
+                input[at] ^= 1 << random.below(8);
             }
-            input.truncate(LONGEST);
+            2 => {
+                let bytes: Vec<u8> =
+                    (0..=random.below(4)).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
+                input.splice(place.start..place.start, bytes);
+            }
+            // Part of another seed.
+            3 => {
+                let other = &seeds[random.below(seeds.len())];
+                let part = other[range(random, other.len())].to_vec();
+                input.splice(place, part);
+            }
+            // A part of it once more, often.
+            4 => {
+                let times = 1 + random.below(40);
+                let part = input[place.clone()].repeat(times);
+                input.splice(place.end..place.end, part);
+            }
+            5 => {
+                const WORDS: [&str; 20] = [
+                    "\0",
+                    "\u{FEFF}",
+                    "\u{2028}",
+                    "\u{301}",
+                    "é",
+                    "%",
+                    "9999999999999999999",
+                    "-1",
+                    "1e999",
+                    "\r",
+                    "\n",
+                    "\n====\n",
+                    "<",
+                    "&#x0;",
+                    "\"",
+                    "\\",
+                    " ",
+                    "\u{7f}",
+                    "𝅘𝅥𝅮",
+                    "*",
+                ];
+                input.splice(place, WORDS[random.below(WORDS.len())].bytes());
+            }
+            _ => {
+                let target = random.below(input.len() + 1);
+                let part: Vec<u8> = input.drain(place).collect();
+                let target = target.min(input.len());
+                input.splice(target..target, part);
+            }
         }
-        input
+        input.truncate(LONGEST);
     }
+    input
 }
 
 fn seeds(target: Target) -> Vec<Vec<u8>> {
@@ -116,11 +106,11 @@ fn every_target_holds_over_mutations_of_its_seeds() {
     for target in TARGETS.into_iter().filter(|target| only.as_deref().is_none_or(|only| only == target.name))
     {
         let seeds = seeds(target);
-        let mut random = Random(number("FUZZ_SEED", 1));
+        let mut random = Random::new(number("FUZZ_SEED", 1), 0);
         let file = env::temp_dir().join(format!("tipstaff-fuzz-{}-{}", target.name, process::id()));
         let count = number("FUZZ_MUTATIONS", MUTATIONS);
         let holds = (0..count).all(|_| {
-            let input = random.mutated(&seeds);
+            let input = mutated(&mut random, &seeds);
             // Before it is run: it may end the process.
             fs::write(&file, &input).unwrap();
             panic::catch_unwind(|| (target.run)(&input)).is_ok()

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_s3::{
-    Client,
-    config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation},
-    primitives::ByteStream,
-};
+use aws_sdk_s3::{Client, primitives::ByteStream};
 use futures::{StreamExt, TryStreamExt, stream};
 use stack::S3;
+use tests::{s3_client, sha256};
 
-use crate::{Failure, Received, site::sha256, world::DELIVERED};
+use crate::{Failure, Received, world::DELIVERED};
 
 const AT_ONCE: usize = 8;
 
@@ -33,16 +30,7 @@ impl Bucket {
     /// Asks nothing yet.
     #[must_use]
     pub fn new(s3: S3) -> Self {
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(s3.region))
-            .endpoint_url(s3.endpoint)
-            .force_path_style(true)
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .credentials_provider(Credentials::new(s3.access_key, s3.secret_key, None, None, "chaos"))
-            .build();
-        Self { client: Client::from_conf(config), name: s3.bucket }
+        Self { client: s3_client(&s3), name: s3.bucket }
     }
 
     /// Reads all objects.

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use tests::Random;
+
 use crate::{
-    Random, Site,
+    Site,
     ledger::page,
     site::Mood,
     world::{Source, host_name},

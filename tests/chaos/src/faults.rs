@@ -8,13 +8,13 @@ use std::{
 
 use sqlx::{Connection, PgConnection};
 use stack::Part;
-use tests::Installation;
+use tests::{Installation, Random};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
 
-use crate::{Fleet, Plan, Proxy, Random, Receiver, fleet::Harm, proxy::Traffic};
+use crate::{Fleet, Plan, Proxy, Receiver, fleet::Harm, proxy::Traffic};
 
 const PARTS: [Part; 4] = [Part::Kafka, Part::Postgres, Part::Minio, Part::KubeApiserver];
 /// A piece of up to 16 KiB is held up so long by a slow object store.

@@ -19,9 +19,8 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde_json::Value;
+use tests::Random;
 use tokio::{net::TcpListener, task::AbortHandle, time::sleep};
-
-use crate::Random;
 
 /// One server for all webhooks.
 pub struct Receiver {

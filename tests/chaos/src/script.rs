@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use sqlx::PgPool;
+use tests::Random;
 use tokio::time::{Instant, sleep};
 
-use crate::{Ledger, Objects, Plan, Random, SeenRuns, Site, World, documents::Documents};
+use crate::{Ledger, Objects, Plan, SeenRuns, Site, World, documents::Documents};
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 

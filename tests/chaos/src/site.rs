@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
+use tests::sha256;
 use tokio::{net::TcpListener, task::AbortHandle, time::sleep};
 
 /// A web server on all addresses of loopback.
@@ -131,12 +131,6 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.serving.abort();
     }
-}
-
-/// SHA-256 in hexadecimal digits.
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn serve(State(pages): State<Arc<Mutex<Pages>>>, uri: Uri, headers: HeaderMap) -> Response {

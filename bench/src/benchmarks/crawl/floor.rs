@@ -1,10 +1,6 @@
 //! The same documents by a bare program: GET, SHA-256, PUT, and one row in a table with the same indexes.
 
-use aws_sdk_s3::{
-    Client,
-    config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation},
-    primitives::ByteStream,
-};
+use aws_sdk_s3::{Client, primitives::ByteStream};
 use events::BoxError;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{StatusCode, header::IF_NONE_MATCH};
@@ -13,7 +9,7 @@ use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tests::Installation;
+use tests::{Installation, s3_client};
 use uuid::Uuid;
 
 use crate::catalog;
@@ -36,18 +32,9 @@ impl Floor {
         catalog::execute(pool, "create table floor.artifacts (like artifacts including all)").await?;
         let options: PgConnectOptions = (*pool.connect_options()).clone();
         let s3 = tipstaff.stack.s3()?;
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(s3.region))
-            .endpoint_url(s3.endpoint)
-            .force_path_style(true)
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .credentials_provider(Credentials::new(s3.access_key, s3.secret_key, None, None, "bench"))
-            .build();
         Ok(Self {
             http: reqwest::Client::builder().no_proxy().build()?,
-            s3: Client::from_conf(config),
+            s3: s3_client(&s3),
             bucket: s3.bucket,
             pool: PgPoolOptions::new().max_connections(16).connect_with(options).await?,
             source: sqlx::query_scalar("select min(id) from sources").fetch_one(pool).await?,

@@ -1,5 +1,6 @@
 //! Which subscriptions there are, and on which hosts.
 
+use ::tests::Random;
 use events::BoxError;
 use operator::Plan;
 
@@ -26,8 +27,9 @@ impl Fleet {
             })
             .collect();
         let all = shares.last().copied().unwrap_or_default();
-        let host = |number: usize| {
-            let at = scattered(number as u64) * all;
+        let mut random = Random::new(1, 0);
+        let host = |_| {
+            let at = random.share() * all;
             u32::try_from(shares.partition_point(|share| *share <= at).min(hosts - 1))
         };
         let host_of = (0..subscriptions).map(host).collect::<Result<_, _>>()?;
@@ -43,14 +45,6 @@ impl Fleet {
         }
         counts.into_iter().max().unwrap_or_default()
     }
-}
-
-/// A number from 0 up to 1 that looks random and is the same each time (SplitMix64).
-fn scattered(number: u64) -> f64 {
-    let mut bits = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

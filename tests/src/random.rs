@@ -32,10 +32,14 @@ impl Random {
         self.below(100) < chance
     }
 
+    /// A number from 0 up to 1.
+    pub fn share(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// A time between the two, short ones more often than long ones.
     pub fn time(&mut self, least: Duration, most: Duration) -> Duration {
-        let share = self.below(1_000) as f64 / 1_000.0;
-        least + most.saturating_sub(least).mul_f64(share.powi(5))
+        least + most.saturating_sub(least).mul_f64(self.share().powi(5))
     }
 }
 
