@@ -18,7 +18,6 @@ run: ## Watch a small sample site in one process, without a cluster; ctrl-C ends
 
 test: ## Run all checks and tests, those on the real stack included
 	@scripts/setup.sh test
-	@$(MAKE) --no-print-directory lint
 	@scripts/test.sh
 
 chaos: checkout ## All that can fail fails at random for MINUTES=10, chosen by SEED=n: what was promised and not kept is told
