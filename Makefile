@@ -26,14 +26,10 @@ chaos: checkout ## All that can fail fails at random for MINUTES=10, chosen by S
 	"$(CARGO_TARGET_DIR)/debug/stack" build
 	"$(CARGO_TARGET_DIR)/debug/chaos" --minutes "$(MINUTES)" $(if $(SEED),--seed "$(SEED)")
 
-bench: checkout ## Measure, in release: the beat, parsing and comparing in memory, the crawl role and the operator on the real stack; about 40 minutes
+bench: checkout ## Measure, in release: the beat, parsing and comparing in memory, a local start, the crawl role and the operator on the real stack; about 40 minutes
 	@scripts/setup.sh test
 	cargo build --workspace --release
-	"$(CARGO_TARGET_DIR)/release/bench" beat
-	"$(CARGO_TARGET_DIR)/release/bench" content
-	"$(CARGO_TARGET_DIR)/release/bench" scale
-	"$(CARGO_TARGET_DIR)/release/bench" crawl
-	"$(CARGO_TARGET_DIR)/release/bench" operator
+	"$(CARGO_TARGET_DIR)/release/bench" all
 
 fuzz: checkout ## Fuzz each parser of foreign input for SECONDS (60); TARGETS="cron html" takes these alone
 	@scripts/setup.sh run

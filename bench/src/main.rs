@@ -7,6 +7,7 @@ mod benchmarks;
 mod catalog;
 mod parts;
 mod report;
+mod site;
 mod statements;
 mod statistics;
 mod system;
@@ -16,9 +17,10 @@ use std::{
     process::ExitCode,
 };
 
-use benchmarks::{beat, content, crawl, operator, scale};
+use benchmarks::{beat, content, crawl, local, operator, scale};
 use clap::{Parser, Subcommand};
 use events::{BoxError, error_chain};
+use report::Report;
 
 #[derive(Parser)]
 #[command(name = "bench", about = "Measures Tipstaff against its targets and against floors of the same run")]
@@ -27,7 +29,15 @@ struct Arguments {
     #[arg(long, global = true)]
     check: bool,
     #[command(subcommand)]
-    benchmark: Benchmark,
+    which: Which,
+}
+
+#[derive(Subcommand)]
+enum Which {
+    /// All, with their defaults, and at the end one table of what has a target or a floor
+    All,
+    #[command(flatten)]
+    One(Benchmark),
 }
 
 #[derive(Subcommand)]
@@ -36,6 +46,8 @@ enum Benchmark {
     Operator(operator::Arguments),
     /// The crawl role on a real Kafka, PostgreSQL and MinIO: documents that are new, and such that are as they were
     Crawl(crawl::Arguments),
+    /// The embedded default: how long it takes from the start of `tipstaff local` to the first document
+    Local(local::Arguments),
     /// Parsing and comparing alone, in memory: pages of courts, and texts that differ in several ways
     Content(content::Arguments),
     /// The beat's plan alone, in memory: what a subscription takes, and what a due time costs
@@ -60,15 +72,37 @@ async fn main() -> ExitCode {
     }
 }
 
+/// The order in which all are run: the short ones first.
+const ALL: [&str; 6] = ["beat", "content", "scale", "local", "crawl", "operator"];
+
 /// Whether all targets were met.
 async fn run(arguments: &Arguments) -> Result<bool, BoxError> {
-    let report = match &arguments.benchmark {
+    let reports = match &arguments.which {
+        Which::One(benchmark) => vec![measure(benchmark).await?],
+        Which::All => {
+            let mut reports = Vec::new();
+            for name in ALL {
+                if let Which::One(benchmark) = Arguments::try_parse_from(["bench", name])?.which {
+                    reports.push(measure(&benchmark).await?);
+                }
+            }
+            write!(io::stdout(), "{}", Report::summary(&reports))?;
+            reports
+        }
+    };
+    Ok(reports.iter().all(Report::are_targets_met))
+}
+
+/// Runs a benchmark and prints its table.
+async fn measure(benchmark: &Benchmark) -> Result<Report, BoxError> {
+    let report = match benchmark {
         Benchmark::Operator(arguments) => operator::run(arguments).await?,
         Benchmark::Crawl(arguments) => crawl::run(arguments).await?,
+        Benchmark::Local(arguments) => local::run(arguments).await?,
         Benchmark::Content(arguments) => content::run(arguments)?,
         Benchmark::Beat(arguments) => beat::run(arguments)?,
         Benchmark::Scale(arguments) => scale::run(arguments)?,
     };
     write!(io::stdout(), "{report}")?;
-    Ok(report.are_targets_met())
+    Ok(report)
 }

@@ -132,6 +132,21 @@ impl Report {
         Self { title: title.into(), machine: system::describe(), measures: Vec::new(), notes: Vec::new() }
     }
 
+    /// What has a target or a floor in several reports.
+    pub(crate) fn summary(reports: &[Self]) -> Self {
+        let mut summary = Self::new("all benchmarks: what has a target or a floor");
+        for report in reports {
+            let benchmark = report.title.split([':', ',']).next().unwrap_or_default();
+            let counts = |measure: &&Measure| measure.target.is_some() || measure.floor.is_some();
+            summary.measures.extend(report.measures.iter().filter(counts).map(|measure| {
+                let name =
+                    format!("{}: {}", benchmark.trim_start_matches("bench "), measure.name.trim_start());
+                Measure { name, ..measure.clone() }
+            }));
+        }
+        summary
+    }
+
     pub(crate) fn add(&mut self, measure: Measure) {
         self.measures.push(measure);
     }
@@ -204,6 +219,25 @@ mod tests {
             let cells = measure.clone().at_least(least).cells();
             assert_eq!(cells[1..4], ["1100/s (900/s to 1200/s)", &format!("≥ {least}/s"), is_met]);
         }
+    }
+
+    #[test]
+    fn a_summary_has_what_can_be_met_or_compared() {
+        let mut beat = Report::new("bench beat: alone");
+        beat.add(Measure::new("memory", Unit::Megabytes, 3.0).at_most(2.0));
+        beat.add(Measure::new("growth", Unit::Factor, 1.0));
+        let mut local = Report::new("bench local, twice");
+        local.add(Measure::new("  again", Unit::Seconds, 4.0).over_floor(2.0));
+        let summary = Report::summary(&[beat, local]);
+        let cells: Vec<_> = summary.measures.iter().map(Measure::cells).collect();
+        assert_eq!(
+            cells,
+            [
+                ["beat: memory", "3.0 MB", "≤ 2.0 MB", "no", "", ""],
+                ["local: again", "4.00 s", "", "", "2.00 s", "2.0"]
+            ]
+        );
+        assert!(!summary.are_targets_met());
     }
 
     #[test]

@@ -332,6 +332,11 @@ async fn the_demo_ends_with_a_change() {
     }
     let finished = demo.finish().await;
     assert_eq!(finished.code, Some(0), "{finished:?}");
+    // Whoever reads along learns what changed, and then where it went.
+    let is_delivered = |event: &Value| event["event"] == "delivered";
+    let is_change = |event: &Value| event["event"] == "run_ended" && event["reason"] == "Changed";
+    let change = finished.events.iter().position(is_change).unwrap();
+    assert!(!finished.events[..change].iter().any(is_delivered), "{finished:?}");
 }
 
 #[tokio::test]

@@ -1,21 +1,14 @@
 //! Pages: what selectors find in them, and what is read where no selector says more.
 
-use dom_smoothie::{Config, Readability};
 use scraper::{ElementRef, Html, Selector};
 
 use crate::selection::{Compiled, Expression, Selection};
-use crate::{ExtractError, Found, MAX_TEXT, MAX_VALUES, Sign, blocked, render, tree, xpath};
-
-/// Above so many elements, a page is a list, not an article, and the search for its main text would take long.
-const MAX_READABLE_ELEMENTS: usize = 20_000;
-
-/// The least main text, in characters, that is taken for the whole of a page.
-const LEAST_READABLE: usize = 250;
+use crate::{ExtractError, Found, MAX_TEXT, MAX_VALUES, Sign, article, blocked, render, tree, xpath};
 
 pub(crate) fn extract(text: &str, selection: &Selection) -> Result<(Found, Option<Sign>), ExtractError> {
     let mut page = tree::parse(text)?;
     let sign = blocked::sign(text, &page);
-    let is_changed = remove(&mut page, &selection.remove);
+    remove(&mut page, &selection.remove);
 
     let mut found = Found::default();
     // The same tree for all XPath expressions.
@@ -32,26 +25,27 @@ pub(crate) fn extract(text: &str, selection: &Selection) -> Result<(Found, Optio
         found.add(name, values);
     }
     if !found.is_about_body() {
-        let source = is_changed.then(|| page.html());
-        found.text = readable(source.as_deref().unwrap_or(text), &page)?;
+        found.text = match article::text(&page)? {
+            Some(article) => article,
+            None => render::text(*page.root_element(), MAX_TEXT),
+        };
     }
     Ok((found, sign))
 }
 
 /// Cuts out the elements that match.
-fn remove(page: &mut Html, selectors: &[Selector]) -> bool {
+fn remove(page: &mut Html, selectors: &[Selector]) {
     let matched: Vec<_> = selectors
         .iter()
         .flat_map(|selector| {
             page.root_element().select(selector).map(|element| element.id()).collect::<Vec<_>>()
         })
         .collect();
-    for id in &matched {
-        if let Some(mut node) = page.tree.get_mut(*id) {
+    for id in matched {
+        if let Some(mut node) = page.tree.get_mut(id) {
             node.detach();
         }
     }
-    !matched.is_empty()
 }
 
 fn select(page: &Html, css: &Selector, selector: &Compiled) -> Result<Vec<String>, ExtractError> {
@@ -83,27 +77,4 @@ pub(crate) fn limited(values: impl Iterator<Item = String>, all: bool) -> Result
         return Err(ExtractError::TooMuch { what: "values of one selector", limit: MAX_VALUES });
     }
     Ok(kept)
-}
-
-/// The main text of an article, else all that the page's body says.
-fn readable(source: &str, page: &Html) -> Result<String, ExtractError> {
-    if let Some(article) = article(source, page)? {
-        return Ok(article);
-    }
-    Ok(render::text(*page.root_element(), MAX_TEXT))
-}
-
-fn article(source: &str, page: &Html) -> Result<Option<String>, ExtractError> {
-    if page.root_element().descendent_elements().nth(MAX_READABLE_ELEMENTS).is_some() {
-        return Ok(None);
-    }
-    let config = Config { disable_json_ld: true, ..Config::default() };
-    let Ok(mut readability) = Readability::new(source, None, Some(config)) else { return Ok(None) };
-    if !readability.is_probably_readable() {
-        return Ok(None);
-    }
-    let Ok(article) = readability.parse() else { return Ok(None) };
-    let content = tree::parse(&article.content)?;
-    let text = render::text(*content.root_element(), MAX_TEXT);
-    Ok((text.chars().count() >= LEAST_READABLE).then_some(text))
 }

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, but for [`pdf`], which reads PDFs in a child process. Whatever the bytes are, no function
 //! panics, and what a hostile document may cost is bounded. What text is stands in `docs/parsing.md`.
 
+mod article;
 mod blocked;
 pub mod charset;
 mod cut;

@@ -38,6 +38,8 @@ pub struct DeliveryTried {
     pub delivery_id: Uuid,
     /// The catalog's id of its subscription.
     pub subscription_id: i64,
+    /// The run that saw the first of its changes.
+    pub begun_by: Uuid,
     /// The target's name.
     pub target: String,
     /// How many changes it carries.

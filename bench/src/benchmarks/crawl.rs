@@ -6,7 +6,6 @@
 
 mod due;
 mod floor;
-mod site;
 mod work;
 
 use std::time::{Duration, Instant};
@@ -18,16 +17,19 @@ use tests::Installation;
 use crate::{
     parts::{self, CpuTimes},
     report::{Measure, Report, Unit},
+    site::Site,
     statements::Statements,
+    statistics::{growth_exponent, median, percentile},
     system::memory,
 };
 use floor::Floor;
-use site::Site;
 use work::{Until, Work};
 
 const PARTS: [Part; 5] = [Part::Etcd, Part::KubeApiserver, Part::Kafka, Part::Postgres, Part::Minio];
 /// The floor's writers: more only wait for each other.
 const FLOOR_WRITERS: usize = 8;
+/// How many times fewer documents than all, to see how the cost grows.
+const FEWER: [usize; 3] = [16, 4, 1];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -139,6 +141,16 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         floor.check(work.urls(), &site.etag(), FLOOR_WRITERS).await?;
         check_floor.push(started.elapsed().as_secs_f64());
     }
+    let mut growth = Vec::new();
+    for _ in 0..arguments.repeats {
+        let mut points = Vec::new();
+        for some in FEWER.map(|fewer| count / fewer) {
+            progress(&format!("{some} of the documents, new ones"));
+            site.change();
+            points.push((some as f64, work.fetch(&worker, 0..some, Until::Stored).await?.seconds));
+        }
+        growth.push(growth_exponent(&points));
+    }
     worker.terminate().await;
 
     let (mut whole_new, mut whole_same) = (Vec::new(), Vec::new());
@@ -161,7 +173,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
     let ratios = |passes: &[Pass], floors: &[f64]| {
         passes.iter().zip(floors).map(|(pass, floor)| pass.seconds / floor).collect::<Vec<_>>()
     };
-    let floor_seconds = crate::statistics::median(&new_floor);
+    let floor_seconds = median(&new_floor);
     report.add(
         Measure::repeated(format!("{count} new documents"), Unit::Seconds, seconds(&new))
             .over_floor(floor_seconds),
@@ -174,6 +186,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         )
         .at_most(1.25),
     );
+    let name = format!("exponent by which that grows from {} documents on", count / FEWER[0]);
+    report.add(Measure::repeated(name, Unit::Factor, growth).at_most(1.05));
     report.add(Measure::repeated(
         format!("parsing and comparing {count} changed documents"),
         Unit::Seconds,
@@ -192,7 +206,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         Unit::Factor,
         ratios(&same, &check_floor),
     ));
-    let middle = |passes: &[Pass]| crate::statistics::median(&seconds(passes));
+    let middle = |passes: &[Pass]| median(&seconds(passes));
     for (name, whole, alone) in
         [("changed", &whole_new, middle(&new)), ("unchanged", &whole_same, middle(&same))]
     {
@@ -234,15 +248,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         Measure::new(
             "from due to the artifact, idle, median",
             Unit::Milliseconds,
-            crate::statistics::median(&lateness) * 1000.0,
+            median(&lateness) * 1000.0,
         )
         .at_most(40.0),
     );
-    report.add(Measure::new(
-        "the same, 99 of 100",
-        Unit::Milliseconds,
-        crate::statistics::percentile(&lateness, 0.99) * 1000.0,
-    ));
+    report.add(Measure::new("the same, 99 of 100", Unit::Milliseconds, percentile(&lateness, 0.99) * 1000.0));
     Ok(report)
 }
 

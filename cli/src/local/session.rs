@@ -1,5 +1,6 @@
 //! What is told while the parts work, and when it is enough.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crds::conditions::reasons;
@@ -35,6 +36,10 @@ pub(super) struct Session<'a> {
     news: broadcast::Receiver<News>,
     /// Of the last reading of the manifests.
     applied: Vec<Applied>,
+    /// Runs of which it was told that they began, and not yet that they ended.
+    open_runs: HashSet<Uuid>,
+    /// Deliveries by open runs: what is delivered is told after what changed.
+    held: Vec<DeliveryTried>,
 }
 
 /// The runs that `--once` waits for.
@@ -76,6 +81,8 @@ impl<'a> Session<'a> {
             runs: engine.listen(),
             news: parts.listen(),
             applied: Vec::new(),
+            open_runs: HashSet::new(),
+            held: Vec::new(),
             engine,
         };
         session.sync().await?;
@@ -182,7 +189,12 @@ impl<'a> Session<'a> {
         let mut events = Vec::new();
         match first {
             Ok(event) => events.push(event),
-            Err(RecvError::Lagged(count)) => self.printer.print(&Notice::Missed { count }).await?,
+            Err(RecvError::Lagged(count)) => {
+                self.printer.print(&Notice::Missed { count }).await?;
+                // Their ends may be what was missed.
+                self.open_runs.clear();
+                self.tell_held().await?;
+            }
             // The sender lives in our handle of the engine.
             Err(RecvError::Closed) => std::future::pending().await,
         }
@@ -195,6 +207,7 @@ impl<'a> Session<'a> {
         for happening in runs::group(events) {
             let notice = match happening {
                 Happening::Started(run) => {
+                    self.open_runs.insert(run.run_id);
                     Notice::RunStarted(runs::start(&run, self.name_of(run.subscription_id).await))
                 }
                 Happening::Skipped(skipped) => {
@@ -202,6 +215,7 @@ impl<'a> Session<'a> {
                     Notice::RunSkipped(skipped.to_notice(name))
                 }
                 Happening::Ended(report) => {
+                    self.open_runs.remove(&report.id);
                     let row = self.row(&report).await;
                     ended.push(row.clone());
                     Notice::RunEnded(row)
@@ -209,6 +223,7 @@ impl<'a> Session<'a> {
             };
             self.printer.print(&notice).await?;
         }
+        self.tell_held().await?;
         Ok(ended)
     }
 
@@ -235,26 +250,31 @@ impl<'a> Session<'a> {
                 Notice::RunWaiting(RunWait { subscription, run_id, reason, message, retry_at })
             }
             Ok(News::Delivery(tried)) => {
-                let subscription = self.name_of(tried.subscription_id).await;
-                let DeliveryTried {
-                    delivery_id,
-                    target,
-                    changes,
-                    is_delivered,
-                    reason,
-                    detail,
-                    retry_at,
-                    ..
-                } = tried;
-                let delivery =
-                    Delivery { subscription, delivery_id, target, changes, reason, detail, retry_at };
-                if is_delivered { Notice::Delivered(delivery) } else { Notice::NotDelivered(delivery) }
+                self.held.push(tried);
+                return self.tell_held().await;
             }
             Err(RecvError::Lagged(count)) => Notice::Missed { count },
             // The pipeline has ended, which others notice.
             Err(RecvError::Closed) => std::future::pending().await,
         };
         self.printer.print(&notice).await?;
+        Ok(())
+    }
+
+    /// Tells the deliveries whose runs have been told.
+    async fn tell_held(&mut self) -> Result<(), LocalError> {
+        let ended = |tried: &mut DeliveryTried| !self.open_runs.contains(&tried.begun_by);
+        let told: Vec<DeliveryTried> = self.held.extract_if(.., ended).collect();
+        for tried in told {
+            let subscription = self.name_of(tried.subscription_id).await;
+            let DeliveryTried {
+                delivery_id, target, changes, is_delivered, reason, detail, retry_at, ..
+            } = tried;
+            let delivery = Delivery { subscription, delivery_id, target, changes, reason, detail, retry_at };
+            let notice =
+                if is_delivered { Notice::Delivered(delivery) } else { Notice::NotDelivered(delivery) };
+            self.printer.print(&notice).await?;
+        }
         Ok(())
     }
 

@@ -124,6 +124,7 @@ impl Send {
         self.tools.news.tell(News::Delivery(DeliveryTried {
             delivery_id: work.id,
             subscription_id: work.subscription_id,
+            begun_by: work.begun_by,
             target: work.target.clone(),
             changes,
             is_delivered: outcome == DeliveryOutcome::Delivered,

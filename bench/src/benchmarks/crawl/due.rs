@@ -8,8 +8,9 @@ use tests::Installation;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::{PATIENCE, site::Site};
+use super::PATIENCE;
 use crate::catalog;
+use crate::site::Site;
 
 /// Spread over this, two of them seldom meet.
 const JITTER_SECONDS: u32 = 50;

@@ -19,7 +19,7 @@ use axum::{
 use events::BoxError;
 use tokio::{net::TcpListener, task::AbortHandle};
 
-pub(super) struct Site {
+pub(crate) struct Site {
     port: u16,
     pages: Arc<Pages>,
     serving: AbortHandle,
@@ -38,7 +38,7 @@ impl Pages {
 }
 
 impl Site {
-    pub(super) async fn start(bytes: usize) -> Result<Self, BoxError> {
+    pub(crate) async fn start(bytes: usize) -> Result<Self, BoxError> {
         let pages = Arc::new(Pages { edition: AtomicUsize::new(0), bytes: AtomicUsize::new(bytes) });
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
         let SocketAddr::V4(address) = listener.local_addr()? else { return Err("no IPv4 address".into()) };
@@ -48,23 +48,23 @@ impl Site {
     }
 
     /// The URLs of `count` documents of `hosts` hosts, which take turns.
-    pub(super) fn urls(&self, hosts: usize, count: usize) -> Vec<String> {
+    pub(crate) fn urls(&self, hosts: usize, count: usize) -> Vec<String> {
         let host = |number: usize| format!("127.1.{}.{}", number / 250, number % 250 + 1);
         (0..count).map(|number| format!("http://{}:{}/{number}", host(number % hosts), self.port)).collect()
     }
 
     /// The ETag of all documents.
-    pub(super) fn etag(&self) -> String {
+    pub(crate) fn etag(&self) -> String {
         self.pages.etag()
     }
 
     /// All documents change.
-    pub(super) fn change(&self) {
+    pub(crate) fn change(&self) {
         self.pages.edition.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How large they are from now on.
-    pub(super) fn set_bytes(&self, bytes: usize) {
+    pub(crate) fn set_bytes(&self, bytes: usize) {
         self.pages.bytes.store(bytes, Ordering::SeqCst);
     }
 }
