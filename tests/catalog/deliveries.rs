@@ -78,7 +78,7 @@ async fn a_version_is_planned_once_and_what_is_due_is_told_again() {
     assert!(!delivery.is_finished && !delivery.is_collecting && !delivery.is_run_active);
     let versions = place.catalog.close_delivery(due[0]).await.unwrap();
     assert_eq!(versions.len(), 1);
-    assert_eq!((&versions[0].change["kind"], versions[0].version.number), (&"Baseline".into(), 1));
+    assert_eq!((versions[0].change.get(), versions[0].version.number), (r#"{"kind":"Baseline"}"#, 1));
     assert_eq!(versions[0].version.fetch_hash, "b".repeat(64));
     assert!(versions[0].previous.is_none());
     assert_eq!(place.catalog.delivery_work(Uuid::new_v4()).await.unwrap().map(|_| ()), None);

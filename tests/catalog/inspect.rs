@@ -50,7 +50,7 @@ from (values
 join artifacts a on a.fetch_hash = repeat(made.artifact, 64) join subscriptions s on s.name = 'slips' order by made.place;
 
 insert into versions (subscription_id, url, number, extract_id, text_hash, change, created_at, kind, run_id)
-select e.subscription_id, 'https://example.org/opinions', made.number, e.id, e.text_hash, made.change::jsonb, e.created_at + interval '1 s', made.kind, made.run::uuid
+select e.subscription_id, 'https://example.org/opinions', made.number, e.id, e.text_hash, made.change::json, e.created_at + interval '1 s', made.kind, made.run::uuid
 from (values
     (1, 'a', 'Baseline', 'a0000000-0000-5000-8000-000000000001', '{"kind": "baseline", "lines": {"added": 1, "removed": 0, "changed": 0}, "bytes": {"added": 8, "removed": 0}, "ratio": 1.0}'),
     (2, 'b', 'Changed', 'b0000000-0000-5000-8000-000000000001', '{"kind": "changed", "lines": {"added": 0, "removed": 2, "changed": 1}, "bytes": {"added": 8, "removed": 8}, "ratio": 0.25, "field_changes": [{"name": "docket"}, {"name": "title"}]}')

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::value::to_raw_value;
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -279,7 +280,11 @@ pub(crate) async fn compare(
             _ => "Changed",
         };
         let is_compared = matches!(kind, "Changed" | "Returned");
-        let new = NewVersion { kind, change: serde_json::json!({ "kind": kind }), is_compared };
+        let new = NewVersion {
+            kind,
+            change: to_raw_value(&serde_json::json!({ "kind": kind })).unwrap(),
+            is_compared,
+        };
         let new = Some(&new).filter(|new| !new.kind.is_empty());
         match catalog.finish_compared(run, url, &work, new, at).await.unwrap() {
             ComparedDocument::Finished(made) => return made,

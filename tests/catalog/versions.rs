@@ -1,6 +1,7 @@
 //! Versions: each is made once, in order, and only of what differs.
 
 use events::{CrawlUrl, Event, VersioningRequest};
+use serde_json::value::RawValue;
 use store::catalog::{
     Artifact, ComparedDocument, Evidence, FetchedDocument, Findings, FoundDocument, GoneDocument,
     MadeVersion, NewVersion, ScheduledSubscription, SelectionSettings, StoredDocument, SubscriptionRecord,
@@ -143,7 +144,7 @@ async fn what_was_compared_with_what_is_no_longer_the_last_version_is_compared_a
     let StoredDocument::Fetched(artifact) = stored else { panic!("{stored:?}") };
     let work = place.catalog.version_work(run, URL, None).await.unwrap().unwrap();
     see(&place, &subscription, 3, 'c', "two").await;
-    let new = NewVersion { kind: "Removed", change: serde_json::json!({}), is_compared: true };
+    let new = NewVersion { kind: "Removed", change: RawValue::NULL.to_owned(), is_compared: true };
     let finish = place.catalog.finish_compared(run, URL, &work, Some(&new), minute(4));
     assert_eq!(finish.await.unwrap(), ComparedDocument::Outdated);
     assert!(place.is_active(run).await);
@@ -210,7 +211,7 @@ impl Listed<'_> {
         }
         for url in &gone {
             let work = catalog.version_work(run, url, None).await.unwrap().unwrap();
-            let new = NewVersion { kind: "Removed", change: serde_json::json!({}), is_compared: true };
+            let new = NewVersion { kind: "Removed", change: RawValue::NULL.to_owned(), is_compared: true };
             catalog.finish_compared(run, url, &work, Some(&new), at).await.unwrap();
         }
         assert!(!self.place.is_active(run).await);

@@ -146,8 +146,8 @@ impl Version {
         is_compared: bool,
     ) -> Result<NewVersion, HandlerError> {
         let change = change(&self.tools, kind, before, after, Extent::Bounded).await?;
-        let change =
-            serde_json::to_value(change).map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))?;
+        let change = serde_json::value::to_raw_value(&change)
+            .map_err(|error| permanent(run_reasons::EVENT_NOT_WRITTEN, error))?;
         Ok(NewVersion { kind: kind.name(), change, is_compared })
     }
 

@@ -137,7 +137,7 @@ fn version(url: &str, made: RunVersion) -> Version {
     let RunVersion { number, kind, change } = made;
     let label = |number: i32| format!("{url} (version {number})");
     // What this release has written it can read.
-    let diff = serde_json::from_value::<Change>(change)
+    let diff = serde_json::from_str::<Change>(change.get())
         .map(|change| unified(&change, &label(number.saturating_sub(1)), &label(number)))
         .unwrap_or_default();
     Version { number, kind, diff }

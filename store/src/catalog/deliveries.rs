@@ -2,6 +2,7 @@
 
 use events::{DeliveryRequest, Event};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::value::RawValue;
 use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
@@ -24,7 +25,7 @@ pub struct PlanWork {
     /// Whether that was done before.
     pub is_planned: bool,
     /// What differs, as it was stored.
-    pub change: serde_json::Value,
+    pub change: Box<RawValue>,
     /// The version's text.
     pub extract_id: i64,
     /// The text of the version that it was compared with.

@@ -4,6 +4,7 @@
 //! comes earlier is an old one.
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::value::RawValue;
 use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
@@ -63,7 +64,7 @@ pub struct DeliveredVersion {
     /// The run's trace.
     pub trace_id: String,
     /// What differs, as JSON.
-    pub change: serde_json::Value,
+    pub change: Box<RawValue>,
     /// The values that selectors found in the version.
     pub fields: ExtractFields,
     /// The version.

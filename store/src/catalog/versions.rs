@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
@@ -77,7 +78,7 @@ pub struct NewVersion {
     /// What happened: `Baseline`, `New`, `Changed`, `Removed` or `Returned`.
     pub kind: &'static str,
     /// What differs, as JSON.
-    pub change: serde_json::Value,
+    pub change: Box<RawValue>,
     /// Whether it was compared with the version before.
     pub is_compared: bool,
 }
@@ -101,7 +102,7 @@ pub struct RunVersion {
     /// What happened.
     pub kind: String,
     /// What differs, as JSON.
-    pub change: serde_json::Value,
+    pub change: Box<RawValue>,
 }
 
 /// What became of a document that was compared.
@@ -323,7 +324,7 @@ async fn make(
          made as (
              insert into versions (subscription_id, url, number, extract_id, text_hash, change, kind, run_id, previous,
                  created_at)
-             select $1, $2, x.number, e.id, e.text_hash, $5, $6, $7, case when $8 then $3 end, $9
+             select $1, $2, x.number, e.id, e.text_hash, $5::json, $6, $7, case when $8 then $3 end, $9
              from expected x join extracts e on e.id = $4 and e.subscription_id = $1
              returning id, number, kind),
          moved as (
@@ -346,7 +347,7 @@ async fn make(
     .bind(url)
     .bind(head.map(|head| head.version_id))
     .bind(extract_id)
-    .bind(Json(&new.change))
+    .bind(new.change.get())
     .bind(new.kind)
     .bind(run_id)
     .bind(new.is_compared)

@@ -29,7 +29,7 @@ pub(super) fn payload(
 }
 
 fn document_change(delivered: DeliveredVersion) -> Result<DocumentChange, serde_json::Error> {
-    let change: Change = serde_json::from_value(delivered.change)?;
+    let change: Change = serde_json::from_str(delivered.change.get())?;
     let version = Some(version(&delivered.version));
     // A version that is not there any more has the text that was there before.
     let (old, new) = match change.kind {

@@ -52,7 +52,7 @@ impl Plan {
         if work.targets.is_empty() {
             return Ok(Vec::new());
         }
-        let change: Change = serde_json::from_value(work.change.clone())
+        let change: Change = serde_json::from_str(work.change.get())
             .map_err(|error| permanent(run_reasons::CATALOG_UNAVAILABLE, error))?;
         let mut whole = None;
         let mut wanted = Vec::new();

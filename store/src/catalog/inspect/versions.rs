@@ -61,7 +61,7 @@ pub(super) const COLUMNS: &str = "v.id, s.namespace, s.name as subscription, v.u
      coalesce((v.change #>> '{lines,removed}')::bigint, 0) as lines_removed, \
      coalesce((v.change #>> '{lines,changed}')::bigint, 0) as lines_changed, \
      coalesce((v.change ->> 'ratio')::float8, 0) as ratio, \
-     array(select field ->> 'name' from jsonb_array_elements(coalesce(v.change -> 'field_changes', '[]')) field) \
+     array(select field ->> 'name' from json_array_elements(coalesce(v.change -> 'field_changes', '[]')) field) \
          as changed_fields, v.created_at";
 
 impl Catalog {
