@@ -15,6 +15,7 @@ mod lead;
 mod lists;
 mod object_key;
 mod outbox;
+mod retention;
 mod robots;
 mod runs;
 mod schedule;
@@ -42,7 +43,7 @@ use batches::Batches;
 use documents::{CrawlWorkOf, StoredDocuments};
 use hosts::ClaimedSlots;
 
-pub use artifacts::{Artifact, LatestArtifact, NewArtifact};
+pub use artifacts::{Artifact, KnownBody, LatestArtifact, NewArtifact};
 pub use backfill::StoredOfRun;
 pub use deliveries::{PlanWork, WantedBy};
 pub use documents::{CrawlWork, Evidence, FetchedDocument, StoredDocument};
@@ -57,14 +58,15 @@ pub use lead::Lead;
 pub use lists::{Findings, FoundCount, FoundDocument, GoneDocument, KnownDocument};
 pub use object_key::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};
+pub use retention::{KeepingSubscription, Removed};
 pub use robots::{RobotsOutcome, RobotsRecord};
 pub use runs::{BegunRun, RunPhase, RunPlan, RunReport, Trigger, WaitingDocument};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
 pub use sending::{DeliveredVersion, DeliveryAttempt, DeliveryOutcome, DeliveryWork, VersionEvidence};
 pub use settings::{
-    CatchUp, Concurrency, DigestSettings, FollowSettings, HeaderSetting, HeaderSource, ScheduledSubscription,
-    SecretKey, SelectionSettings, SelectorQuery, SelectorSettings, SourceSettings, SubscriptionSettings,
-    TargetPlace, TargetSettings,
+    CatchUp, Concurrency, DigestSettings, FollowSettings, HeaderSetting, HeaderSource, RetentionSettings,
+    ScheduledSubscription, SecretKey, SelectionSettings, SelectorQuery, SelectorSettings, SourceSettings,
+    SubscriptionSettings, TargetPlace, TargetSettings,
 };
 pub use sources::{DeletedSource, SourceRecord, SourceRow};
 pub use stuck::{LateDeliveries, StuckPolicy, StuckRuns};
