@@ -58,7 +58,7 @@ pub use lead::Lead;
 pub use lists::{Findings, FoundCount, FoundDocument, GoneDocument, KnownDocument};
 pub use object_key::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};
-pub use retention::{KeepingSubscription, Removed};
+pub use retention::{KeepingSubscription, KeepingTime, Removed};
 pub use robots::{RobotsOutcome, RobotsRecord};
 pub use runs::{BegunRun, RunPhase, RunPlan, RunReport, Trigger, WaitingDocument};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};

@@ -2,14 +2,21 @@
 
 use jiff::{SignedDuration, Timestamp};
 use store::catalog::{
-    Catalog, DeliveryAttempt, DeliveryOutcome, DigestSettings, Evidence, KeepingSubscription, Removed,
-    RetentionSettings, ScheduledSubscription, StoredDocument, WantedBy,
+    Catalog, DeliveryAttempt, DeliveryOutcome, DigestSettings, Evidence, KeepingSubscription, KeepingTime,
+    Removed, RetentionSettings, ScheduledSubscription, StoredDocument, WantedBy,
 };
 use uuid::Uuid;
 
-use crate::place::{OTHER_URL, Place, URL, compare, document, due, fetched, minute, subscription_record};
+use crate::place::{
+    OTHER_URL, Place, SOON, URL, compare, document, due, fetched, minute, subscription_record,
+};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// A time at which what happened in the hour before is kept.
+fn at(now: Timestamp) -> KeepingTime {
+    KeepingTime::new(now, SignedDuration::from_hours(1))
+}
 
 fn newest(versions: u32) -> RetentionSettings {
     RetentionSettings { versions: Some(versions), age_ms: None }
@@ -61,9 +68,12 @@ async fn see_unplanned(
 /// Removes all that is not kept, as the keeper does it.
 async fn clear(place: &Place, now: Timestamp) -> Removed {
     let mut all = Removed::default();
-    for subscription in place.catalog.keeping_subscriptions(0, 100).await.unwrap() {
+    for subscription in place.catalog.keeping_subscriptions(0, 100, at(now)).await.unwrap() {
         loop {
-            let removed = place.catalog.remove_not_kept(&subscription, now).await.unwrap();
+            let removed = place.catalog.remove_not_kept(subscription.id, at(now)).await.unwrap();
+            // What is looked for in many subscriptions at once is what is found in each.
+            let found = all != Removed::default() || removed.is_any();
+            assert_eq!(subscription.has_not_kept, found, "{subscription:?} {removed:?}");
             if !removed.is_any() {
                 break;
             }
@@ -92,8 +102,7 @@ async fn rows(place: &Place) -> [i64; 4] {
 
 /// The digits of the bodies that are to be deleted.
 async fn bodies_to_delete(place: &Place) -> String {
-    let mut uris = place.catalog.blobs_to_delete(100).await.unwrap();
-    uris.sort();
+    let uris = place.catalog.blobs_to_delete("", 100).await.unwrap();
     uris.iter().filter_map(|uri| uri.strip_prefix("s3://tipstaff/raw/")?.chars().next()).collect()
 }
 
@@ -136,17 +145,24 @@ async fn what_is_too_old_goes_but_for_the_newest() {
 }
 
 #[tokio::test]
-async fn with_both_a_version_goes_as_soon_as_one_says_so() {
+async fn with_both_a_version_stays_as_long_as_one_keeps_it() {
     let place = Place::new().await;
     let both = RetentionSettings { versions: Some(2), ..younger_than(DAY) };
     let subscription = subscription(&place, "opinions", Some(both)).await;
-    for (number, digit) in (1..).zip("abc".chars()) {
+    for (number, digit) in (1..).zip("abcd".chars()) {
         see(&place, &subscription, number, digit).await.unwrap();
     }
-    clear(&place, minute(0) + DAY).await;
-    assert_eq!(numbers(&place).await, [2, 3]);
-    clear(&place, minute(2) + DAY).await;
-    assert_eq!(numbers(&place).await, [3]);
+    // As it was: what is not a version goes by age.
+    for number in [5, 6, 7] {
+        see(&place, &subscription, number, 'd').await;
+    }
+    clear(&place, minute(1) + DAY).await;
+    assert_eq!(numbers(&place).await, [2, 3, 4]);
+    assert_eq!(rows(&place).await[0], 6);
+    clear(&place, minute(0) + 30 * DAY).await;
+    assert_eq!(numbers(&place).await, [3, 4]);
+    // Those of the versions, and the last.
+    assert_eq!(rows(&place).await, [3, 3, 3, 2]);
 }
 
 #[tokio::test]
@@ -156,14 +172,16 @@ async fn without_a_retention_and_within_the_hour_everything_stays() {
     for (number, digit) in (1..).zip("abc".chars()) {
         see(&place, &all, number, digit).await.unwrap();
     }
-    assert_eq!(place.catalog.keeping_subscriptions(0, 10).await.unwrap(), []);
+    let now = minute(0) + 400 * DAY;
+    assert_eq!(place.catalog.keeping_subscriptions(0, 10, at(now)).await.unwrap(), []);
+    assert_eq!(place.catalog.remove_not_kept(all.id, at(now)).await.unwrap(), Removed::default());
     let few = subscription(&place, "few", Some(newest(1))).await;
     for (number, digit) in (11..).zip("def".chars()) {
         see(&place, &few, number, digit).await.unwrap();
     }
-    let expected = KeepingSubscription { id: few.id, retention: newest(1) };
-    assert_eq!(place.catalog.keeping_subscriptions(0, 10).await.unwrap(), [expected]);
-    assert_eq!(place.catalog.keeping_subscriptions(few.id, 10).await.unwrap(), []);
+    let expected = KeepingSubscription { id: few.id, has_not_kept: true };
+    assert_eq!(place.catalog.keeping_subscriptions(0, 10, at(now)).await.unwrap(), [expected]);
+    assert_eq!(place.catalog.keeping_subscriptions(few.id, 10, at(now)).await.unwrap(), []);
     assert_eq!(clear(&place, minute(65)).await, Removed::default());
     clear(&place, minute(0) + 400 * DAY).await;
     assert_eq!(numbers(&place).await, [1, 2, 3, 3]);
@@ -261,8 +279,10 @@ async fn a_body_that_another_artifact_points_at_stays() {
     }
     clear(&place, minute(0) + DAY).await;
     assert_eq!(bodies_to_delete(&place).await, "b");
-    let gone = place.catalog.blobs_to_delete(10).await.unwrap();
-    place.catalog.blobs_deleted(&gone, minute(0) + DAY).await.unwrap();
+    let gone = place.catalog.blobs_to_delete("", 10).await.unwrap();
+    assert_eq!(place.catalog.blobs_to_delete(&gone[0], 10).await.unwrap(), [] as [String; 0]);
+    assert_eq!(place.catalog.blobs_deleted(&gone, minute(0) + DAY).await.unwrap(), 1);
+    assert_eq!(place.catalog.blobs_deleted(&gone, minute(0) + DAY).await.unwrap(), 0);
     assert_eq!(bodies_to_delete(&place).await, "");
 }
 
@@ -368,9 +388,52 @@ async fn a_body_that_is_about_to_be_pointed_at_again_is_not_removed() {
     .await
     .unwrap();
     let now = minute(0) + DAY;
-    assert_eq!(clear(&place, now).await, Removed::default());
+    let keeper = place.other_process().await;
+    let removing =
+        tokio::spawn(async move { keeper.remove_not_kept(subscription.id, at(now)).await.unwrap() });
+    tests::eventually("who removes waits for who adds", SOON, async || {
+        let waiting = "select count(*) from pg_stat_activity
+             where datname = current_database() and wait_event_type = 'Lock' and wait_event = 'advisory'";
+        if place.number(waiting).await == 1 { Ok(()) } else { Err("nobody waits") }
+    })
+    .await;
     crawl.commit().await.unwrap();
-    assert_eq!(clear(&place, now).await.runs, 2);
+    assert_eq!(removing.await.unwrap().runs, 2);
+    assert_eq!(bodies_to_delete(&place).await, "b");
+}
+
+#[tokio::test]
+async fn what_is_added_to_a_run_at_the_last_moment_stays() {
+    let place = Place::new().await;
+    let subscription = subscription(&place, "opinions", Some(newest(1))).await;
+    for (number, digit) in (1..).zip("abc".chars()) {
+        see(&place, &subscription, number, digit).await.unwrap();
+    }
+    // Late evidence of the first run, of a URL that nothing else shows.
+    let mut crawl = place.sql.begin().await.unwrap();
+    sqlx::query(
+        "insert into artifacts (source_id, run_id, source_url, final_url, fetch_hash, blob_uri, status, headers, byte_size,
+             fetched_at)
+         select a.source_id, a.run_id, 'https://example.org/late', a.final_url, a.fetch_hash, a.blob_uri, a.status, a.headers,
+             a.byte_size, a.fetched_at
+         from artifacts a where a.fetch_hash like 'a%'",
+    )
+    .execute(&mut *crawl)
+    .await
+    .unwrap();
+    let now = minute(0) + DAY;
+    let keeper = place.other_process().await;
+    let removing =
+        tokio::spawn(async move { keeper.remove_not_kept(subscription.id, at(now)).await.unwrap() });
+    tests::eventually("who removes waits for who adds", SOON, async || {
+        let waiting = "select count(*) from pg_stat_activity
+             where datname = current_database() and wait_event_type = 'Lock' and wait_event = 'advisory'";
+        if place.number(waiting).await == 1 { Ok(()) } else { Err("nobody waits") }
+    })
+    .await;
+    crawl.commit().await.unwrap();
+    assert_eq!(removing.await.unwrap().runs, 1);
+    assert_eq!(place.number("select count(*) from artifacts where source_url like '%/late'").await, 1);
     assert_eq!(bodies_to_delete(&place).await, "b");
 }
 
@@ -382,13 +445,12 @@ async fn fetching_and_removing_at_the_same_time_leave_no_artifact_without_its_bo
     let source = place.catalog.run_plan(place.run(&few, minute(1)).await).await.unwrap().unwrap().source_id;
     let now = minute(0) + 30 * DAY;
     let keeper = place.other_process().await;
-    let keeping = KeepingSubscription { id: few.id, retention: newest(1) };
     let mut refused = 0;
     for round in 0..40 {
         let run = place.begun_run(&few, minute(2 + 2 * round), &[URL]).await;
         let (stored, removed) = tokio::join!(
             store_as_crawled(&place.catalog, run, source, minute(2 + 2 * round)),
-            keeper.remove_not_kept(&keeping, now)
+            keeper.remove_not_kept(few.id, at(now))
         );
         removed.unwrap();
         if !stored {

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use store::blobs::{BlobLocation, S3Options, S3Credentials};
-use tests::{Installation, Origin, corpus, eventually, read_blob, sha256};
+use tests::{Installation, Origin, blobs, corpus, eventually, read_blob, sha256};
 
 use super::{NEVER_NOW, SUBSCRIPTION, manifests};
 
@@ -34,8 +33,10 @@ async fn versions_that_are_not_kept_go_with_their_bodies_though_a_worker_is_kill
         if count == 3 { Ok(()) } else { Err(count) }
     })
     .await;
-    let uris: Vec<String> =
-        sqlx::query_scalar("select blob_uri from artifacts order by id").fetch_all(&tipstaff.pool).await.unwrap();
+    let uris: Vec<String> = sqlx::query_scalar("select blob_uri from artifacts order by id")
+        .fetch_all(&tipstaff.pool)
+        .await
+        .unwrap();
 
     sqlx::raw_sql(TWO_DAYS_LATER).execute(&tipstaff.pool).await.unwrap();
     worker.kill().await;
@@ -54,7 +55,7 @@ async fn versions_that_are_not_kept_go_with_their_bodies_though_a_worker_is_kill
         assert_eq!(tipstaff.count(table).await, 1, "{table}");
     }
     let s3 = tipstaff.stack.s3().unwrap();
-    let blobs = blobs(&tipstaff).await;
+    let (blobs, _credentials) = blobs(&tipstaff.stack);
     for uri in &uris[..2] {
         assert!(uri.starts_with(&format!("s3://{}/", s3.bucket)), "{uri}");
         assert!(!blobs.exists(&uri.parse().unwrap()).await.unwrap(), "{uri}");

@@ -9,7 +9,7 @@ mod origin;
 mod process;
 mod waiting;
 
-pub use evidence::{read_blob, sha256};
+pub use evidence::{blobs, read_blob, sha256};
 pub use installation::{Installation, Run, install_definitions};
 pub use kafka_topic::{KafkaRecord, KafkaTopic};
 pub use origin::{Origin, Request};

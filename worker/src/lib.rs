@@ -29,7 +29,7 @@ mod version;
 pub use metrics::WorkerMetrics;
 pub use news::{DeliveryTried, News, Newsroom, Setback};
 pub use pipeline::{Pipeline, PipelineError, PipelineOptions};
-pub use retention::{Keeper, LOOK_EVERY};
+pub use retention::{Keeper, KeeperOptions};
 pub use routes::{ROUTES, Route};
 pub use source_request::{SourceRequestError, source_request};
 pub use tools::Tools;

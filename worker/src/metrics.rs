@@ -48,7 +48,7 @@ impl WorkerMetrics {
             removed: Family::default(),
         };
         metrics.removed(&Removed::default());
-        metrics.blobs_removed(0);
+        metrics.bodies_removed(0);
         drop(metrics.fetches.get_or_create(&FETCHED));
         registry.register("tipstaff_fetches", "Fetches by how they ended", metrics.fetches.clone());
         registry.register(
@@ -78,8 +78,7 @@ impl WorkerMetrics {
         }
     }
 
-    pub(crate) fn blobs_removed(&self, count: usize) {
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
+    pub(crate) fn bodies_removed(&self, count: u64) {
         self.removed.get_or_create(&KindLabels { kind: "Body" }).inc_by(count);
     }
 

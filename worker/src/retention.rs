@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use events::error_chain;
+use jiff::SignedDuration;
 use store::{
     blobs::{BlobError, BlobUri},
-    catalog::{CatalogError, KeepingSubscription},
+    catalog::{CatalogError, KeepingTime},
 };
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -16,8 +17,6 @@ use tracing::{debug, warn};
 
 use crate::Tools;
 
-/// How often what is not kept is looked for, unless told otherwise.
-pub const LOOK_EVERY: Duration = Duration::from_secs(15 * 60);
 /// Between two batches, so that others have the catalog and the bucket to themselves most of the time.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How many subscriptions one statement lists.
@@ -25,16 +24,33 @@ const SUBSCRIPTIONS_AT_ONCE: i64 = 500;
 /// How many bodies are deleted between two notes of it.
 const BLOBS_AT_ONCE: i64 = 100;
 
+/// How the keeper goes about it.
+#[derive(Clone, Copy, Debug)]
+pub struct KeeperOptions {
+    /// How often what is not kept is looked for.
+    pub look_every: Duration,
+    /// How long everything is kept whatever a subscription says: events under way may still ask for it.
+    pub grace: Duration,
+}
+
+impl Default for KeeperOptions {
+    fn default() -> Self {
+        Self { look_every: Duration::from_secs(15 * 60), grace: Duration::from_secs(60 * 60) }
+    }
+}
+
 /// Removes what is not kept.
 pub struct Keeper {
     tools: Tools,
     look_every: Duration,
+    grace: SignedDuration,
 }
 
 impl Keeper {
     /// One that looks at once, and then so often.
-    pub fn new(tools: &Tools, look_every: Duration) -> Self {
-        Self { tools: tools.clone(), look_every }
+    pub fn new(tools: &Tools, options: KeeperOptions) -> Self {
+        let grace = SignedDuration::try_from(options.grace).unwrap_or(SignedDuration::MAX);
+        Self { tools: tools.clone(), look_every: options.look_every, grace }
     }
 
     /// Removes until `shutdown`. It may end at any moment: what it had not come to is found at the next look.
@@ -58,56 +74,61 @@ impl Keeper {
     async fn look(&self) -> Result<(), CatalogError> {
         let mut after = 0;
         loop {
-            let keeping = self.tools.catalog.keeping_subscriptions(after, SUBSCRIPTIONS_AT_ONCE).await?;
+            let keeping =
+                self.tools.catalog.keeping_subscriptions(after, SUBSCRIPTIONS_AT_ONCE, self.time()).await?;
             let Some(last) = keeping.last() else { break };
             after = last.id;
-            for subscription in &keeping {
+            for subscription in keeping.iter().filter(|subscription| subscription.has_not_kept) {
                 // One that cannot be cleared keeps no other from it.
-                if let Err(error) = self.clear(subscription).await {
-                    let id = subscription.id;
-                    warn!(subscription = id, error = error_chain(&error), "not removed; trying again later");
+                if let Err(error) = self.clear(subscription.id).await {
+                    let error = error_chain(&error);
+                    warn!(subscription = subscription.id, error, "not removed; trying again later");
                 }
             }
         }
         self.delete_blobs().await
     }
 
-    async fn clear(&self, subscription: &KeepingSubscription) -> Result<(), CatalogError> {
+    async fn clear(&self, subscription_id: i64) -> Result<(), CatalogError> {
         loop {
-            let removed = self.tools.catalog.remove_not_kept(subscription, self.tools.clock.now()).await?;
+            let removed = self.tools.catalog.remove_not_kept(subscription_id, self.tools.clock.now()).await?;
             if !removed.is_any() {
                 return Ok(());
             }
-            debug!(subscription = subscription.id, ?removed, "removed what is not kept");
+            debug!(subscription = subscription_id, ?removed, "removed what is not kept");
             self.tools.metrics.removed(&removed);
             sleep(PAUSE).await;
         }
     }
 
+    /// Goes over all that wait once: one that cannot be deleted keeps no other from it.
     async fn delete_blobs(&self) -> Result<(), CatalogError> {
+        let mut after = String::new();
         loop {
-            let uris = self.tools.catalog.blobs_to_delete(BLOBS_AT_ONCE).await?;
-            if uris.is_empty() {
-                return Ok(());
-            }
+            let uris = self.tools.catalog.blobs_to_delete(&after, BLOBS_AT_ONCE).await?;
+            let Some(last) = uris.last() else { return Ok(()) };
+            after.clone_from(last);
             let mut deleted = Vec::with_capacity(uris.len());
-            let mut failure = None;
             for uri in uris {
                 match self.delete_blob(&uri).await {
                     Ok(()) => deleted.push(uri),
                     Err(error) => {
                         warn!(uri, error = error_chain(&error), "a body was not deleted; trying again later");
-                        failure = Some(error);
                     }
                 }
             }
-            self.tools.catalog.blobs_deleted(&deleted, self.tools.clock.now()).await?;
-            self.tools.metrics.blobs_removed(deleted.len());
-            if failure.is_some() {
+            let noted = self.tools.catalog.blobs_deleted(&deleted, self.tools.clock.now()).await?;
+            self.tools.metrics.bodies_removed(noted);
+            if deleted.is_empty() {
+                // Not this one or that: the bucket is away, or does not let us.
                 return Ok(());
             }
             sleep(PAUSE).await;
         }
+    }
+
+    fn time(&self) -> KeepingTime {
+        KeepingTime::new(self.tools.clock.now(), self.grace)
     }
 
     async fn delete_blob(&self, uri: &str) -> Result<(), BlobError> {

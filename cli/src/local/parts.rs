@@ -19,7 +19,7 @@ use worker::fetch::{AllowedAddresses, Fetcher, GuardedClient};
 use worker::secrets::SecretReader;
 use worker::send::Sender;
 use worker::{
-    Keeper, LOOK_EVERY, News, Newsroom, Pipeline, PipelineError, PipelineOptions, Tools, WorkerMetrics,
+    Keeper, KeeperOptions, News, Newsroom, Pipeline, PipelineError, PipelineOptions, Tools, WorkerMetrics,
     pdf_reader,
 };
 
@@ -91,7 +91,7 @@ impl Parts {
         let news = tools.news.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(pipeline.run(stop.clone()));
-        let keeping = Keeper::new(&tools, LOOK_EVERY).run(stop.clone());
+        let keeping = Keeper::new(&tools, KeeperOptions::default()).run(stop.clone());
         tasks.spawn(async {
             keeping.await;
             Ok(())

@@ -140,7 +140,7 @@ pub struct SubscriptionSettings {
     pub retention: Option<RetentionSettings>,
 }
 
-/// Which versions of a document are kept besides the newest. One that either says no to is not.
+/// Which versions of a document are kept besides the newest: those that either keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionSettings {
     /// The newest so many.
