@@ -5,7 +5,7 @@ CACHE := $(or $(TIPSTAFF_STACK_CACHE),$(HOME)/.cache/tipstaff-stack)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
+.PHONY: help run test bench soak lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,11 @@ bench: checkout ## Measure, in release: the beat in memory, the crawl role and t
 	"$(CARGO_TARGET_DIR)/release/bench" beat
 	"$(CARGO_TARGET_DIR)/release/bench" crawl
 	"$(CARGO_TARGET_DIR)/release/bench" operator
+
+soak: checkout ## Everything under a steady load for HOURS=1, in release: what must not grow does not
+	@scripts/setup.sh test
+	cargo build --workspace --release
+	"$(CARGO_TARGET_DIR)/release/bench" --check soak --minutes $$(( $(or $(HOURS),1) * 60 ))
 
 lint: checkout ## Formatting, lints, licences, and generated files against what generates them
 	cargo fmt --all --check

@@ -16,7 +16,7 @@ use std::{
     process::ExitCode,
 };
 
-use benchmarks::{beat, crawl, operator};
+use benchmarks::{beat, crawl, operator, soak};
 use clap::{Parser, Subcommand};
 use events::{BoxError, error_chain};
 
@@ -38,6 +38,8 @@ enum Benchmark {
     Crawl(crawl::Arguments),
     /// The beat's plan alone, in memory: what a subscription takes, and what a due time costs
     Beat(beat::Arguments),
+    /// Everything under a steady load for a long time: what grows that must not
+    Soak(soak::Arguments),
 }
 
 #[tokio::main]
@@ -62,6 +64,7 @@ async fn run(arguments: &Arguments) -> Result<bool, BoxError> {
         Benchmark::Operator(arguments) => operator::run(arguments).await?,
         Benchmark::Crawl(arguments) => crawl::run(arguments).await?,
         Benchmark::Beat(arguments) => beat::run(arguments)?,
+        Benchmark::Soak(arguments) => soak::run(arguments).await?,
     };
     write!(io::stdout(), "{report}")?;
     Ok(report.are_targets_met())

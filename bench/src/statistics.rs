@@ -17,11 +17,16 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 /// not grow, 1 one that grows in proportion.
 pub(crate) fn growth_exponent(points: &[(f64, f64)]) -> f64 {
     let logarithms: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
-    let count = logarithms.len() as f64;
-    let mean_x = logarithms.iter().map(|(x, _)| x).sum::<f64>() / count;
-    let mean_y = logarithms.iter().map(|(_, y)| y).sum::<f64>() / count;
-    let covariance: f64 = logarithms.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
-    let variance: f64 = logarithms.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+    slope(&logarithms)
+}
+
+/// The slope of the straight line that fits the points best (least squares).
+pub(crate) fn slope(points: &[(f64, f64)]) -> f64 {
+    let count = points.len() as f64;
+    let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
+    let mean_y = points.iter().map(|(_, y)| y).sum::<f64>() / count;
+    let covariance: f64 = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    let variance: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
     covariance / variance
 }
 

@@ -91,7 +91,7 @@ impl Keeper {
 
     async fn clear(&self, subscription_id: i64) -> Result<(), CatalogError> {
         loop {
-            let removed = self.tools.catalog.remove_not_kept(subscription_id, self.tools.clock.now()).await?;
+            let removed = self.tools.catalog.remove_not_kept(subscription_id, self.time()).await?;
             if !removed.is_any() {
                 return Ok(());
             }
