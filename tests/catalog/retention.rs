@@ -334,12 +334,12 @@ async fn nothing_goes_while_stored_documents_are_worked_on_again() {
 }
 
 /// Stores a body, at the address at which the catalog says that it is or may be put.
-async fn store_as_crawled(catalog: &Catalog, run: Uuid, source: i64, at: Timestamp) -> bool {
-    let known = catalog.stored_blob(source, &"a".repeat(64)).await.unwrap();
-    let mut evidence = fetched('a');
+async fn store_as_crawled(catalog: &Catalog, run: Uuid, source: i64, digit: char, at: Timestamp) -> bool {
+    let mut evidence = fetched(digit);
+    let known = catalog.stored_blob(source, &evidence.fetch_hash).await.unwrap();
     evidence.fetched_at = at;
     evidence.blob_uri =
-        known.blob_uri.unwrap_or_else(|| format!("s3://tipstaff/raw/{source}-{}.bin", known.removals));
+        known.blob_uri.unwrap_or_else(|| format!("s3://tipstaff/raw/{digit}-{source}-{}.bin", known.removals));
     catalog.store_document(run, URL, &document(Evidence::New(&evidence)), at).await.is_ok()
 }
 
@@ -365,7 +365,7 @@ async fn a_body_that_was_removed_is_never_pointed_at_again() {
     // It looks again, and is told to store it elsewhere.
     let known = place.catalog.stored_blob(source, &"a".repeat(64)).await.unwrap();
     assert_eq!((known.blob_uri, known.removals), (None, 1));
-    assert!(store_as_crawled(&place.catalog, run, source, minute(5)).await);
+    assert!(store_as_crawled(&place.catalog, run, source, 'a', minute(5)).await);
 }
 
 #[tokio::test]
@@ -446,26 +446,23 @@ async fn fetching_and_removing_at_the_same_time_leave_no_artifact_without_its_bo
     let now = minute(0) + 30 * DAY;
     let keeper = place.other_process().await;
     let mut refused = 0;
-    for round in 0..40 {
-        let run = place.begun_run(&few, minute(2 + 2 * round), &[URL]).await;
-        let (stored, removed) = tokio::join!(
-            store_as_crawled(&place.catalog, run, source, minute(2 + 2 * round)),
+    for number in 0..80 {
+        let (at_time, digit) = (minute(2 + number), if number % 2 == 0 { 'a' } else { 'b' });
+        let run = place.begun_run(&few, at_time, &[URL]).await;
+        let (is_stored, removed) = tokio::join!(
+            store_as_crawled(&place.catalog, run, source, digit, at_time),
             keeper.remove_not_kept(few.id, at(now))
         );
         removed.unwrap();
-        if !stored {
+        if !is_stored {
             refused += 1;
-            assert!(store_as_crawled(&place.catalog, run, source, minute(2 + 2 * round)).await);
+            assert!(store_as_crawled(&place.catalog, run, source, digit, at_time).await);
         }
         let stored = place.catalog.run_artifacts(run).await.unwrap().remove(0);
-        if let Some(made) =
-            compare(&place.catalog, run, URL, &stored, &stored.fetch_hash, minute(2 + 2 * round)).await
-        {
-            place.catalog.plan_deliveries(made.id, &[], minute(2 + 2 * round)).await.unwrap();
-        }
-        see(&place, &few, 3 + 2 * round, 'b').await;
+        let made = compare(&place.catalog, run, URL, &stored, &stored.fetch_hash, at_time).await.unwrap();
+        place.catalog.plan_deliveries(made.id, &[], at_time).await.unwrap();
         let lost = "select count(*) from artifacts a join removed_blobs b using (blob_uri)";
-        assert_eq!(place.number(lost).await, 0, "round {round}, {refused} refused");
+        assert_eq!(place.number(lost).await, 0, "fetch {number}, {refused} refused");
     }
     assert!(place.number("select count(*) from removed_blobs").await > 0);
 }
