@@ -56,6 +56,7 @@ async fn see_unplanned(
     let run = place.begun_run(subscription, at, &[url]).await;
     let mut evidence = fetched(digit);
     evidence.fetched_at = at;
+    publish(place).await;
     match place.catalog.store_document(run, url, &document(Evidence::New(&evidence)), at).await.unwrap() {
         StoredDocument::Fetched(artifact) => {
             Some(compare(&place.catalog, run, url, &artifact, &artifact.fetch_hash, at).await?.id)
@@ -63,6 +64,11 @@ async fn see_unplanned(
         StoredDocument::Finished(_) => None,
         StoredDocument::NotWaitedFor => panic!("the run waits for it"),
     }
+}
+
+/// The relay takes all events.
+async fn publish(place: &Place) {
+    place.execute("delete from outbox").await;
 }
 
 /// Removes all that is not kept, as the keeper does it.
@@ -217,6 +223,7 @@ async fn what_an_open_delivery_needs_stays_until_it_is_finished() {
         reason: "Delivered",
     };
     place.catalog.record_attempt(&work, &attempt, DeliveryOutcome::Delivered, now).await.unwrap();
+    publish(&place).await;
     let removed = clear(&place, now).await;
     assert_eq!((removed.versions, removed.deliveries, removed.runs), (2, 1, 2));
     assert_eq!(numbers(&place).await, [4]);
@@ -271,6 +278,26 @@ async fn what_a_status_shows_of_runs_and_what_lists_need_stays() {
 }
 
 #[tokio::test]
+async fn a_run_with_an_event_that_waits_stays_until_it_is_published() {
+    let place = Place::new().await;
+    let subscription = subscription(&place, "opinions", Some(newest(1))).await;
+    for (number, digit) in (1..).zip("abc".chars()) {
+        see(&place, &subscription, number, digit).await.unwrap();
+    }
+    place
+        .execute(
+            "insert into outbox (topic, key, headers, payload, available_at, run_id)
+             select 'crawl.request', 'example.org', '[]', '', now(), id from runs order by scheduled_for limit 1",
+        )
+        .await;
+    let now = minute(0) + DAY;
+    let removed = clear(&place, now).await;
+    assert_eq!((removed.versions, removed.runs), (2, 1));
+    publish(&place).await;
+    assert_eq!(clear(&place, now).await.runs, 1);
+}
+
+#[tokio::test]
 async fn a_body_that_another_artifact_points_at_stays() {
     let place = Place::new().await;
     let subscription = subscription(&place, "opinions", Some(newest(1))).await;
@@ -304,6 +331,7 @@ async fn an_artifact_that_a_run_of_another_subscription_shares_stays() {
         let StoredDocument::Fetched(artifact) = stored else { panic!("{stored:?}") };
         compare(&place.catalog, run, URL, &artifact, &artifact.fetch_hash, minute(number)).await.unwrap();
     }
+    publish(&place).await;
     let removed = clear(&place, minute(0) + DAY).await;
     assert_eq!(removed, Removed { versions: 1, ..Removed::default() });
     assert_eq!(rows(&place).await[..3], [4, 4, 2]);
@@ -329,7 +357,7 @@ async fn nothing_goes_while_stored_documents_are_worked_on_again() {
         .execute(&place.sql)
         .await
         .unwrap();
-    sqlx::query("delete from outbox").execute(&place.sql).await.unwrap();
+    publish(&place).await;
     assert_eq!(clear(&place, minute(0) + DAY).await.versions, 2);
 }
 
@@ -338,8 +366,9 @@ async fn store_as_crawled(catalog: &Catalog, run: Uuid, source: i64, digit: char
     let mut evidence = fetched(digit);
     let known = catalog.stored_blob(source, &evidence.fetch_hash).await.unwrap();
     evidence.fetched_at = at;
-    evidence.blob_uri =
-        known.blob_uri.unwrap_or_else(|| format!("s3://tipstaff/raw/{digit}-{source}-{}.bin", known.removals));
+    evidence.blob_uri = known
+        .blob_uri
+        .unwrap_or_else(|| format!("s3://tipstaff/raw/{digit}-{source}-{}.bin", known.removals));
     catalog.store_document(run, URL, &document(Evidence::New(&evidence)), at).await.is_ok()
 }
 
@@ -449,6 +478,7 @@ async fn fetching_and_removing_at_the_same_time_leave_no_artifact_without_its_bo
     for number in 0..80 {
         let (at_time, digit) = (minute(2 + number), if number % 2 == 0 { 'a' } else { 'b' });
         let run = place.begun_run(&few, at_time, &[URL]).await;
+        publish(&place).await;
         let (is_stored, removed) = tokio::join!(
             store_as_crawled(&place.catalog, run, source, digit, at_time),
             keeper.remove_not_kept(few.id, at(now))
