@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use store::blobs::Blobs;
 use tests::{Installation, Origin, blobs, corpus, eventually, read_blob, sha256};
 
 use super::{NEVER_NOW, SUBSCRIPTION, manifests};
