@@ -5,7 +5,8 @@ CACHE := $(or $(TIPSTAFF_STACK_CACHE),$(HOME)/.cache/tipstaff-stack)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench soak lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
+MINUTES ?= 10
+.PHONY: help run test chaos bench soak fuzz lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,13 +18,20 @@ run: ## Watch a small sample site in one process, without a cluster; ctrl-C ends
 
 test: ## Run all checks and tests, those on the real stack included
 	@scripts/setup.sh test
-	@$(MAKE) --no-print-directory lint
 	@scripts/test.sh
 
-bench: checkout ## Measure, in release: the beat in memory, the crawl role and the operator on the real stack; about 40 minutes
+chaos: checkout ## All that can fail fails at random for MINUTES=10, chosen by SEED=n: what was promised and not kept is told
+	@scripts/setup.sh test
+	cargo build --workspace
+	"$(CARGO_TARGET_DIR)/debug/stack" build
+	"$(CARGO_TARGET_DIR)/debug/chaos" --minutes "$(MINUTES)" $(if $(SEED),--seed "$(SEED)")
+
+bench: checkout ## Measure, in release: the beat, parsing and comparing in memory, the crawl role and the operator on the real stack; about 40 minutes
 	@scripts/setup.sh test
 	cargo build --workspace --release
 	"$(CARGO_TARGET_DIR)/release/bench" beat
+	"$(CARGO_TARGET_DIR)/release/bench" content
+	"$(CARGO_TARGET_DIR)/release/bench" scale
 	"$(CARGO_TARGET_DIR)/release/bench" crawl
 	"$(CARGO_TARGET_DIR)/release/bench" operator
 
@@ -31,6 +39,10 @@ soak: checkout ## Everything under a steady load for HOURS=1, in release: what m
 	@scripts/setup.sh test
 	cargo build --workspace --release
 	"$(CARGO_TARGET_DIR)/release/bench" --check soak --minutes $$(( $(or $(HOURS),1) * 60 ))
+
+fuzz: checkout ## Fuzz each parser of foreign input for SECONDS (60); TARGETS="cron html" takes these alone
+	@scripts/setup.sh run
+	scripts/fuzz.sh $(or $(SECONDS),60) $(TARGETS)
 
 lint: checkout ## Formatting, lints, licences, and generated files against what generates them
 	cargo fmt --all --check

@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Starts the real stack, runs all tests against it, and ends it.
+# Runs all checks, starts the real stack, runs all tests against it, and ends it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${TIPSTAFF_STACK_CACHE:-$HOME/.cache/tipstaff-stack}/target}"
+mkdir -p "$CARGO_TARGET_DIR"
+exec 9>>"$CARGO_TARGET_DIR/in-use"
+scripts/room.sh
 
+make --no-print-directory lint
 # Tests start the programs as processes: they are built first, in the one profile that tests use.
 cargo build --workspace --all-targets
 stack() { "$CARGO_TARGET_DIR/debug/stack" --name "test-$$" "$@"; }

@@ -43,6 +43,7 @@ commonLabels: {team: archive}
 email: {existingSecret: mail, from: 'Tipstaff <tipstaff@example.org>'}
 imagePullSecrets: [{name: registry}]
 image: {digest: 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', pullPolicy: Always}
+tracing: {endpoint: 'https://collector:4318', existingSecret: collector, headersKey: all}
 kafka: {properties: {client.rack: a}}
 s3: {endpoint: 'http://store:9000', virtualHost: true}
 operator:

@@ -1,6 +1,8 @@
 //! The benchmarks.
 
 pub(crate) mod beat;
+pub(crate) mod content;
 pub(crate) mod crawl;
 pub(crate) mod operator;
+pub(crate) mod scale;
 pub(crate) mod soak;

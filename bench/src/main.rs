@@ -16,7 +16,7 @@ use std::{
     process::ExitCode,
 };
 
-use benchmarks::{beat, crawl, operator, soak};
+use benchmarks::{beat, content, crawl, operator, scale, soak};
 use clap::{Parser, Subcommand};
 use events::{BoxError, error_chain};
 
@@ -36,10 +36,14 @@ enum Benchmark {
     Operator(operator::Arguments),
     /// The crawl role on a real Kafka, PostgreSQL and MinIO: documents that are new, and such that are as they were
     Crawl(crawl::Arguments),
+    /// Parsing and comparing alone, in memory: pages of courts, and texts that differ in several ways
+    Content(content::Arguments),
     /// The beat's plan alone, in memory: what a subscription takes, and what a due time costs
     Beat(beat::Arguments),
     /// Everything under a steady load for a long time: what grows that must not
     Soak(soak::Arguments),
+    /// A day of a million subscriptions, simulated: when they are due, and how long they wait for their hosts
+    Scale(scale::Arguments),
 }
 
 #[tokio::main]
@@ -63,8 +67,10 @@ async fn run(arguments: &Arguments) -> Result<bool, BoxError> {
     let report = match &arguments.benchmark {
         Benchmark::Operator(arguments) => operator::run(arguments).await?,
         Benchmark::Crawl(arguments) => crawl::run(arguments).await?,
+        Benchmark::Content(arguments) => content::run(arguments)?,
         Benchmark::Beat(arguments) => beat::run(arguments)?,
         Benchmark::Soak(arguments) => soak::run(arguments).await?,
+        Benchmark::Scale(arguments) => scale::run(arguments)?,
     };
     write!(io::stdout(), "{report}")?;
     Ok(report.are_targets_met())

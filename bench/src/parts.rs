@@ -25,7 +25,8 @@ pub(crate) async fn start(parts: &[Part], statements: bool) -> Result<Stack, Sta
     ];
     if statements {
         let load = (Part::Postgres, "shared_preload_libraries=pg_stat_statements");
-        arguments.extend([(Part::Postgres, "-c"), load]);
+        let plans = (Part::Postgres, "pg_stat_statements.track_planning=on");
+        arguments.extend([(Part::Postgres, "-c"), load, (Part::Postgres, "-c"), plans]);
     }
     let arguments = arguments.into_iter().map(|(part, argument)| (part, argument.to_owned())).collect();
     Stack::start(parts, StackOptions { arguments }).await

@@ -16,6 +16,8 @@ pub(crate) enum Unit {
     Count,
     /// A quotient or an exponent.
     Factor,
+    /// Things in a second.
+    EachSecond,
 }
 
 impl Unit {
@@ -29,8 +31,16 @@ impl Unit {
             Self::Megabytes => format!("{value:.1} MB"),
             Self::Count => format!("{value:.0}"),
             Self::Factor => format!("{value:.2}"),
+            Self::EachSecond => format!("{value:.0}/s"),
         }
     }
+}
+
+/// What a value must be.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    AtMost(f64),
+    AtLeast(f64),
 }
 
 /// One line of the table.
@@ -40,7 +50,7 @@ pub(crate) struct Measure {
     unit: Unit,
     /// One for each repetition.
     values: Vec<f64>,
-    target: Option<f64>,
+    target: Option<Target>,
     floor: Option<f64>,
 }
 
@@ -56,7 +66,13 @@ impl Measure {
 
     /// The value must not exceed this.
     pub(crate) fn at_most(mut self, target: f64) -> Self {
-        self.target = Some(target);
+        self.target = Some(Target::AtMost(target));
+        self
+    }
+
+    /// The value must not fall below this.
+    pub(crate) fn at_least(mut self, target: f64) -> Self {
+        self.target = Some(Target::AtLeast(target));
         self
     }
 
@@ -66,26 +82,35 @@ impl Measure {
         self
     }
 
-    fn worst(&self) -> f64 {
+    fn most(&self) -> f64 {
         self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 
+    fn least(&self) -> f64 {
+        self.values.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
     fn is_met(&self) -> Option<bool> {
-        self.target.map(|target| self.worst() <= target)
+        self.target.map(|target| match target {
+            Target::AtMost(most) => self.most() <= most,
+            Target::AtLeast(least) => self.least() >= least,
+        })
     }
 
     fn cells(&self) -> [String; 6] {
         let middle = median(&self.values);
         let mut value = self.unit.show(middle);
         if self.values.len() > 1 {
-            let best = self.values.iter().copied().fold(f64::INFINITY, f64::min);
-            value = format!("{value} ({} to {})", self.unit.show(best), self.unit.show(self.worst()));
+            value = format!("{value} ({} to {})", self.unit.show(self.least()), self.unit.show(self.most()));
         }
         let optional = |text: Option<String>| text.unwrap_or_default();
         [
             self.name.clone(),
             value,
-            optional(self.target.map(|target| format!("≤ {}", self.unit.show(target)))),
+            optional(self.target.map(|target| match target {
+                Target::AtMost(most) => format!("≤ {}", self.unit.show(most)),
+                Target::AtLeast(least) => format!("≥ {}", self.unit.show(least)),
+            })),
             optional(self.is_met().map(|met| if met { "yes" } else { "no" }.to_owned())),
             optional(self.floor.map(|floor| self.unit.show(floor))),
             optional(self.floor.filter(|floor| *floor > 0.0).map(|floor| format!("{:.1}", middle / floor))),
@@ -170,6 +195,15 @@ mod tests {
         assert!(report.are_targets_met());
         report.add(measure);
         assert!(!report.are_targets_met());
+    }
+
+    #[test]
+    fn what_must_not_fall_below_is_missed_by_the_least() {
+        let measure = Measure::repeated("pages", Unit::EachSecond, vec![900.0, 1200.0, 1100.0]);
+        for (least, is_met) in [(900.0, "yes"), (901.0, "no")] {
+            let cells = measure.clone().at_least(least).cells();
+            assert_eq!(cells[1..4], ["1100/s (900/s to 1200/s)", &format!("≥ {least}/s"), is_met]);
+        }
     }
 
     #[test]

@@ -39,9 +39,10 @@ impl Statements {
             return Ok(());
         }
         let rows = sqlx::query(
-            "select calls, total_exec_time / 1000 as seconds, wal_bytes::bigint as wal,
+            "select calls, plans, total_exec_time / 1000 as seconds, total_plan_time / 1000 as planning,
+                 wal_bytes::bigint as wal,
                  left(regexp_replace(query, '\\s+', ' ', 'g'), $2) as query
-             from pg_stat_statements order by total_exec_time desc limit $1",
+             from pg_stat_statements order by total_exec_time + total_plan_time desc limit $1",
         )
         .bind(SHOWN)
         .bind(CHARACTERS)
@@ -49,10 +50,12 @@ impl Statements {
         .await?;
         let mut list = format!("SQL of the {phase}:\n");
         for row in rows {
-            let (calls, seconds, wal): (i64, f64, i64) =
-                (row.get("calls"), row.get("seconds"), row.get("wal"));
+            let (calls, plans, wal): (i64, i64, i64) = (row.get("calls"), row.get("plans"), row.get("wal"));
+            let (seconds, planning): (f64, f64) = (row.get("seconds"), row.get("planning"));
             let query: String = row.get("query");
-            list.push_str(&format!("\n- {seconds:.2} s, {calls} calls, {wal} bytes of log: `{query}`"));
+            list.push_str(&format!(
+                "\n- {seconds:.2} s, {calls} calls; {planning:.2} s for {plans} plans; {wal} bytes of log: `{query}`"
+            ));
         }
         report.note(list);
         Ok(())

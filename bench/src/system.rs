@@ -27,6 +27,12 @@ pub(crate) fn memory(process: &str) -> Result<Memory, BoxError> {
     Ok(Memory { resident: megabytes("VmRSS:")?, peak: megabytes("VmHWM:")? })
 }
 
+/// The CPU time, in seconds, that the calling thread has used, to the microsecond or better.
+pub(crate) fn cpu_seconds_of_thread() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// The CPU time, in seconds, that a process has used.
 pub(crate) fn cpu_seconds_of(process: u32) -> f64 {
     cpu_of(Path::new(&format!("/proc/{process}"))).map_or(0.0, |(_, _, seconds)| seconds)

@@ -26,7 +26,7 @@ use crds::Schedule;
 use events::{Clock, SystemClock, error_chain};
 use ipnet::IpNet;
 use jiff::Timestamp;
-use service::{LogFormat, init_logging, shutdown_on_signal};
+use service::{LogFormat, SpanExport, init_logging, shutdown_on_signal};
 use store::private_postgres::default_data_dir;
 use tokio::runtime::Runtime;
 use url::Url;
@@ -186,8 +186,8 @@ async fn tipstaff() -> ExitCode {
     init_logging(LogFormat::Text, "warn");
     install_crypto_provider();
     let ended = match arguments.command {
-        Command::Local(arguments) => run_local(arguments).await,
-        Command::Demo(arguments) => run_demo(arguments).await,
+        Command::Local(arguments) => traced(run_local(arguments)).await,
+        Command::Demo(arguments) => traced(run_demo(arguments)).await,
         Command::Try(arguments) => try_page::run(&arguments).await.map(succeeds_if),
         Command::Diff(arguments) => diff::run(&arguments).await.map(succeeded),
         Command::Runs(arguments) => runs::run(&arguments).await.map(succeeded),
@@ -223,6 +223,17 @@ fn succeeds_if(is_good: bool) -> ExitCode {
 fn complain(problem: &str) {
     // Where standard error is closed, the exit code has to do.
     let _ = writeln!(std::io::stderr(), "tipstaff: {problem}");
+}
+
+/// Exports the spans of what is done meanwhile, where the environment says to whom.
+async fn traced<W>(work: W) -> Result<ExitCode, events::BoxError>
+where
+    W: Future<Output = Result<ExitCode, events::BoxError>>,
+{
+    let spans = SpanExport::start("tipstaff")?;
+    let ended = work.await;
+    spans.stop().await;
+    ended
 }
 
 async fn run_local(arguments: LocalArguments) -> Result<ExitCode, events::BoxError> {

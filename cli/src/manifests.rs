@@ -111,15 +111,18 @@ impl Manifests {
         let mut reading = Reading::default();
         for file in files {
             match read_text(&file) {
-                Ok(text) => {
-                    for document in document::split(&text) {
-                        reading.add(&file, &document);
-                    }
-                }
+                Ok(text) => reading.add_all(&file, &text),
                 Err(problem) => reading.problems.push(problem),
             }
         }
         Ok(reading.finish())
+    }
+
+    /// What one file's text declares; nothing is read. `file` is what problems name.
+    pub fn of_text(file: &Path, text: &str) -> Manifests {
+        let mut reading = Reading::default();
+        reading.add_all(file, text);
+        reading.finish()
     }
 
     /// [`Manifests::read`] for async code.
@@ -244,6 +247,12 @@ struct Reading {
 }
 
 impl Reading {
+    fn add_all(&mut self, file: &Path, text: &str) {
+        for document in document::split(text) {
+            self.add(file, &document);
+        }
+    }
+
     fn add(&mut self, file: &Path, document: &Document) {
         let root = match document.parse() {
             Ok(Some(root)) => root,

@@ -1,6 +1,6 @@
 //! Text without what no reader sees, so that equal texts are equal bytes.
 
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 /// Normalises a text: Unicode NFC; no invisible and no control characters; every kind of space is one space, or one tab
 /// where there was a tab among them; lines have no space at either end; of blank lines that follow each other one stays,
@@ -59,7 +59,11 @@ pub(crate) fn composed(text: &str) -> String {
             _ => Some(character),
         }
     });
-    visible.nfc().collect()
+    let visible: String = visible.collect();
+    match is_nfc_quick(visible.chars()) {
+        IsNormalized::Yes => visible,
+        IsNormalized::No | IsNormalized::Maybe => visible.nfc().collect(),
+    }
 }
 
 /// Characters without width or meaning of their own. The joiners U+200C and U+200D stay: they make other letters in

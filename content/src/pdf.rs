@@ -145,7 +145,14 @@ fn limit(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
 fn convert() -> io::Result<ExitCode> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
-    let Ok(text) = pdf_extract::extract_text_from_mem(&bytes) else { return Ok(ExitCode::from(UNREADABLE)) };
+    let Some(text) = text_in_this_process(&bytes) else { return Ok(ExitCode::from(UNREADABLE)) };
     io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The text of a PDF; `None` where it cannot be read. It may panic, overflow the stack, take all memory, or never return:
+/// only for a process that has nothing else to do.
+#[doc(hidden)]
+pub fn text_in_this_process(bytes: &[u8]) -> Option<String> {
+    pdf_extract::extract_text_from_mem(bytes).ok()
 }

@@ -5,58 +5,75 @@ use ego_tree::iter::Edge;
 use scraper::Node;
 
 /// What is in these is not read.
-const UNREAD: [&str; 13] = [
-    "head", "script", "style", "template", "noscript", "svg", "iframe", "object", "audio", "video", "canvas",
-    "datalist", "noembed",
-];
+fn is_unread(name: &str) -> bool {
+    matches!(
+        name,
+        "head"
+            | "script"
+            | "style"
+            | "template"
+            | "noscript"
+            | "svg"
+            | "iframe"
+            | "object"
+            | "audio"
+            | "video"
+            | "canvas"
+            | "datalist"
+            | "noembed"
+    )
+}
 
 /// A line begins before these and ends behind them. What is not here stands within a line.
-const BLOCKS: [&str; 44] = [
-    "address",
-    "article",
-    "aside",
-    "blockquote",
-    "body",
-    "caption",
-    "center",
-    "dd",
-    "details",
-    "dialog",
-    "dir",
-    "div",
-    "dl",
-    "dt",
-    "fieldset",
-    "figcaption",
-    "figure",
-    "footer",
-    "form",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "header",
-    "hgroup",
-    "hr",
-    "html",
-    "legend",
-    "li",
-    "main",
-    "menu",
-    "nav",
-    "ol",
-    "option",
-    "p",
-    "pre",
-    "section",
-    "summary",
-    "table",
-    "tr",
-    "ul",
-    "title",
-];
+fn is_block(name: &str) -> bool {
+    matches!(
+        name,
+        "address"
+            | "article"
+            | "aside"
+            | "blockquote"
+            | "body"
+            | "caption"
+            | "center"
+            | "dd"
+            | "details"
+            | "dialog"
+            | "dir"
+            | "div"
+            | "dl"
+            | "dt"
+            | "fieldset"
+            | "figcaption"
+            | "figure"
+            | "footer"
+            | "form"
+            | "h1"
+            | "h2"
+            | "h3"
+            | "h4"
+            | "h5"
+            | "h6"
+            | "header"
+            | "hgroup"
+            | "hr"
+            | "html"
+            | "legend"
+            | "li"
+            | "main"
+            | "menu"
+            | "nav"
+            | "ol"
+            | "option"
+            | "p"
+            | "pre"
+            | "section"
+            | "summary"
+            | "table"
+            | "tr"
+            | "ul"
+            | "title"
+    )
+}
 
 /// The text below a node: a line each for block elements, list items and table rows; a tab between the cells of a row;
 /// spaces collapsed, except in `pre`. It ends soon after `limit` bytes.
@@ -71,14 +88,14 @@ pub(crate) fn text(root: NodeRef<'_, Node>, limit: usize) -> String {
                 Node::Text(text) => lines.push(text),
                 Node::Element(element) => {
                     let name = element.name();
-                    if UNREAD.contains(&name) && node != root {
+                    if is_unread(name) && node != root {
                         unread = Some(node.id());
                         continue;
                     }
                     match name {
                         "br" => lines.break_line(),
                         "td" | "th" => lines.begin_cell(),
-                        name if BLOCKS.contains(&name) => lines.end_line(),
+                        name if is_block(name) => lines.end_line(),
                         _ => {}
                     }
                     preformatted += usize::from(name == "pre");
@@ -94,7 +111,7 @@ pub(crate) fn text(root: NodeRef<'_, Node>, limit: usize) -> String {
             Edge::Close(node) => {
                 if let Node::Element(element) = node.value() {
                     preformatted -= usize::from(element.name() == "pre");
-                    if BLOCKS.contains(&element.name()) {
+                    if is_block(element.name()) {
                         lines.end_line();
                     }
                 }

@@ -11,6 +11,9 @@ const PATTERN: &str = "^([0-9]{1,7}(h|m|s|ms))+$";
 /// The longest text of a duration, in characters.
 const MAX_LENGTH: usize = 32;
 
+/// The most hours, since a number has at most seven digits: the sum of several parts could not be written again.
+const MAX_HOURS: u64 = 9_999_999;
+
 /// Units, longest first where one is a prefix of another, with their length in milliseconds.
 const UNITS: [(&str, u64); 4] = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
 
@@ -24,7 +27,7 @@ pub struct Duration(time::Duration);
 /// A text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not a duration: write whole numbers with the units h, m, s or ms, such as 30s, 1m30s or 168h"
+    "{text:?} is not a duration: write whole numbers with the units h, m, s or ms, such as 30s, 1m30s or 168h, at most 9999999h"
 )]
 pub struct InvalidDuration {
     text: String,
@@ -59,7 +62,7 @@ impl FromStr for Duration {
     }
 }
 
-/// Sums the parts of `text`, or `None` where it does not match [`PATTERN`].
+/// Sums the parts of `text`, or `None` where it does not match [`PATTERN`] or is more than [`MAX_HOURS`].
 fn parse_milliseconds(text: &str) -> Option<u64> {
     if text.is_empty() || text.len() > MAX_LENGTH {
         return None;
@@ -76,7 +79,7 @@ fn parse_milliseconds(text: &str) -> Option<u64> {
         total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(*milliseconds)?)?;
         rest = tail.strip_prefix(unit)?;
     }
-    Some(total)
+    (total / 3_600_000 <= MAX_HOURS).then_some(total)
 }
 
 impl fmt::Display for Duration {
@@ -156,6 +159,13 @@ mod tests {
         for text in ["", "5", "s", "-1s", "1.5s", "1d", " 1s", "1s ", "1 s", "12345678s", "1µs", "1sm"] {
             assert!(text.parse::<Duration>().is_err(), "{text:?}");
             assert!(!pattern.is_match(text), "{text:?}");
+        }
+        for (text, is_taken) in [("9999999h59m", true), ("9999999h60m", false), ("9999999h9999999m", false)] {
+            assert_eq!(
+                text.parse::<Duration>().is_ok_and(|read| read.to_string() == text),
+                is_taken,
+                "{text}"
+            );
         }
         assert!("1s".repeat(17).parse::<Duration>().is_err(), "longer than maxLength");
     }

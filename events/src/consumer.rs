@@ -17,6 +17,7 @@ use crate::{
     in_flight::{Lanes, Watermarks},
     metrics::{JobLabels, Outcome, OutcomeLabels, UNKNOWN_JOB},
     run_reasons,
+    spans::Span,
 };
 
 /// How long leaving the group may take: with the brokers away it would take as long as their session.
@@ -264,14 +265,22 @@ impl Job {
             return self.dead_letter(record, UNKNOWN_JOB, &NoHandler { job_type: event.job_type }).await;
         };
         let span = info_span!("event", id = %event.id, job_type = %event.job_type, trace_id = %event.trace_parent.trace_id);
+        let trace = Span::of_handling(&event);
         let started = Instant::now();
         // A task of its own, so that a handler that panics fails its event and not the loop.
         let handling = {
             let event = event.clone();
             let mut tasks = JoinSet::new();
-            tasks.spawn(async move { handler.handle(&event).await }.instrument(span.clone()));
+            let handling = async move { handler.handle(&event).await }.instrument(span.clone());
+            tasks.spawn(trace.around(handling));
             tasks.join_next().await
         };
+        match &handling {
+            Some(Ok(Ok(_))) => {}
+            Some(Ok(Err(error))) => trace.fail(error.reason()),
+            Some(Err(_)) | None => trace.fail(run_reasons::HANDLER_FAILED),
+        }
+        drop(trace);
         let labels = JobLabels { job_type: event.job_type.clone() };
         self.metrics.seconds.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
         async {

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{Payload, Record, Topic, TraceId, TraceParent};
+use crate::{Payload, Record, Topic, TraceParent, spans};
 
 const SPEC_VERSION: &str = "1.0";
 const CONTENT_TYPE: &str = "application/json";
@@ -80,7 +80,7 @@ impl Event {
         now: Timestamp,
         payload: &P,
     ) -> Result<Self, serde_json::Error> {
-        Self::derived(run, TraceId::of_run(run), "", source, now, payload)
+        Self::derived(run, TraceParent::of_run(run), "", source, now, payload)
     }
 
     /// An event of a run that is told again from what the catalog has. `discriminator` tells apart those of one run.
@@ -94,7 +94,7 @@ impl Event {
         now: Timestamp,
         payload: &P,
     ) -> Result<Self, serde_json::Error> {
-        Self::derived(run, TraceId::of_run(run), discriminator, source, now, payload)
+        Self::derived(run, TraceParent::of_run(run), discriminator, source, now, payload)
     }
 
     /// An event that handling this one emits. Its id is a UUIDv5 of this event's id, its topic and `discriminator`,
@@ -109,12 +109,12 @@ impl Event {
         now: Timestamp,
         payload: &P,
     ) -> Result<Self, serde_json::Error> {
-        Self::derived(self.id, self.trace_parent.trace_id, discriminator, source, now, payload)
+        Self::derived(self.id, self.trace_parent, discriminator, source, now, payload)
     }
 
     fn derived<P: Payload>(
         parent: Uuid,
-        trace_id: TraceId,
+        trace_parent: TraceParent,
         discriminator: &str,
         source: &str,
         now: Timestamp,
@@ -128,7 +128,7 @@ impl Event {
             job_type: P::JOB_TYPE.to_owned(),
             source: source.to_owned(),
             time: now,
-            trace_parent: TraceParent::of_event(trace_id, id),
+            trace_parent: spans::here(trace_parent),
             attempt: 0,
             addressee: None,
             payload: serde_json::to_vec(payload)?,
@@ -284,8 +284,7 @@ mod tests {
             (crawl(&parent, "https://a/"), crawl(&parent, "https://a/"), crawl(&parent, "https://b/"));
         assert_eq!(a.id, again.id);
         assert_ne!(a.id, b.id);
-        assert_eq!(a.trace_parent.trace_id, parent.trace_parent.trace_id);
-        assert_ne!(a.trace_parent, parent.trace_parent);
+        assert_eq!(a.trace_parent, parent.trace_parent, "no span is made here that could be between them");
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::{BoxError, DecodeError, Event, Topic};
+use crate::{BoxError, DecodeError, Event, Topic, run_reasons};
 
 /// What a worker does: each role has its consumer group and scales on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,6 +107,16 @@ pub enum HandlerError {
     /// The event makes no sense: it goes to the dead letters.
     #[error("the event cannot be understood")]
     Poison(#[from] DecodeError),
+}
+
+impl HandlerError {
+    /// A CamelCase word for it.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            HandlerError::Transient { reason, .. } | HandlerError::Permanent { reason, .. } => reason,
+            HandlerError::Poison(_) => run_reasons::HANDLER_FAILED,
+        }
+    }
 }
 
 /// What became of an event that was to be put off.

@@ -14,6 +14,7 @@ pub mod memory;
 mod metrics;
 mod payloads;
 pub mod run_reasons;
+pub mod spans;
 mod topics;
 mod trace;
 

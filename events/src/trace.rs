@@ -41,11 +41,26 @@ pub struct TraceParent {
 pub struct TraceParseError(String);
 
 impl TraceParent {
-    /// The position in the trace of the event with this id.
-    pub fn of_event(trace_id: TraceId, event: Uuid) -> Self {
-        let (_, low) = event.as_u64_pair();
+    /// The position of the run's own span, the root of its trace. Its id follows from the run's: whoever tells of a run
+    /// again knows it.
+    pub fn of_run(run: Uuid) -> Self {
+        let (_, low) = Uuid::new_v5(&run, b"run").as_u64_pair();
         // A parent id of all zeros is invalid by the standard; a UUID's variant bits keep it from being so.
-        Self { trace_id, parent_id: low, sampled: true }
+        Self { trace_id: TraceId::of_run(run), parent_id: low, sampled: true }
+    }
+
+    pub(crate) fn new(trace_id: TraceId, parent_id: u64, sampled: bool) -> Self {
+        Self { trace_id, parent_id, sampled }
+    }
+
+    /// The id of the span that emitted the event (`parent-id`), as a number.
+    pub fn parent_id(&self) -> u64 {
+        self.parent_id
+    }
+
+    /// Whether the trace is recorded.
+    pub fn sampled(&self) -> bool {
+        self.sampled
     }
 }
 
@@ -89,7 +104,7 @@ mod tests {
 
     #[test]
     fn parses_what_it_prints() {
-        let parent = TraceParent::of_event(TraceId::of_run(Uuid::new_v4()), Uuid::new_v4());
+        let parent = TraceParent::of_run(Uuid::new_v4());
         assert_eq!(parent.to_string().parse::<TraceParent>().ok(), Some(parent));
     }
 

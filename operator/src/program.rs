@@ -17,8 +17,8 @@ use events::{Bus, error_chain, kafka::KafkaBus};
 use jiff::SignedDuration;
 use prometheus_client::registry::Registry;
 use service::{
-    Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, init_logging, shutdown_on_signal,
-    watch_bus,
+    Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, SpanExport, init_logging,
+    shutdown_on_signal, watch_bus,
 };
 use store::catalog::StuckPolicy;
 use tokio_util::sync::CancellationToken;
@@ -107,6 +107,7 @@ async fn migrate(database: DatabaseArguments) -> Result<(), events::BoxError> {
 
 async fn run_operator(arguments: RunArguments) -> Result<(), events::BoxError> {
     let shutdown = shutdown_on_signal()?;
+    let spans = SpanExport::start("tipstaff-operator")?;
     let kafka = arguments.kafka.options(Duration::from_secs(5));
     let scaling = match &arguments.workers_file {
         Some(path) => Some(ScalingOptions {
@@ -142,6 +143,7 @@ async fn run_operator(arguments: RunArguments) -> Result<(), events::BoxError> {
     stop_health.cancel();
     serving.await?;
     watching.await?;
+    spans.stop().await;
     Ok(result?)
 }
 

@@ -7,6 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use events::{Clock, error_chain};
 use jiff::SignedDuration;
+use service::run_span;
 use store::catalog::{CatalogError, FiredRun, LateDeliveries, Lead, RunReport, StuckPolicy};
 use tokio::{
     sync::{Notify, broadcast, mpsc},
@@ -50,6 +51,9 @@ pub(crate) struct RunTrackerHandle {
 impl RunTrackerHandle {
     pub(crate) fn fired(&self, runs: &[FiredRun]) {
         for run in runs {
+            if run.skip.is_none() {
+                run_span(run);
+            }
             // Without listeners there is nobody to tell.
             let _ = self.events.send(RunEvent::Fired(run.clone()));
         }

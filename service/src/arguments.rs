@@ -23,6 +23,14 @@ impl DatabaseArguments {
     pub async fn connect(&self) -> Result<Catalog, CatalogError> {
         Catalog::connect(&self.database_url, self.database_connections, Duration::from_secs(30)).await
     }
+
+    /// Connects as a worker does, which finds all rows by their keys.
+    ///
+    /// # Errors
+    /// As [`Catalog::connect`].
+    pub async fn connect_by_keys(&self) -> Result<Catalog, CatalogError> {
+        Catalog::connect_by_keys(&self.database_url, self.database_connections, Duration::from_secs(30)).await
+    }
 }
 
 /// Where Kafka is and how topics are laid out there.

@@ -81,6 +81,10 @@ pub use versions::{
 /// that stands still must not keep others from taking over.
 const IDLE_TRANSACTION: (&str, &str) = ("idle_in_transaction_session_timeout", "15s");
 
+/// PostgreSQL would plan the long statements anew for each set of values, which takes as long as what they do: it takes a plan for
+/// few documents to be cheaper than one for any number.
+const PLANNED_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
+
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// A connection pool to the catalog.
@@ -169,15 +173,38 @@ impl Catalog {
     /// # Errors
     /// When the URL is malformed or the database cannot be reached.
     pub async fn connect(url: &str, max_connections: u32, within: Duration) -> Result<Self, CatalogError> {
+        Self::connected(url, max_connections, within, false).await
+    }
+
+    /// Connects as [`Catalog::connect`] does, for whoever finds all rows by their keys: statements are planned once a connection.
+    ///
+    /// # Errors
+    /// As [`Catalog::connect`].
+    pub async fn connect_by_keys(
+        url: &str,
+        max_connections: u32,
+        within: Duration,
+    ) -> Result<Self, CatalogError> {
+        Self::connected(url, max_connections, within, true).await
+    }
+
+    async fn connected(
+        url: &str,
+        max_connections: u32,
+        within: Duration,
+        plans_once: bool,
+    ) -> Result<Self, CatalogError> {
         // The parser takes any scheme.
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(CatalogError::Url(sqlx::Error::Configuration("another scheme than postgres".into())));
         }
         let options: PgConnectOptions = url.parse().map_err(CatalogError::Url)?;
+        let options = options.application_name("tipstaff").options([IDLE_TRANSACTION]);
+        let options = if plans_once { options.options([PLANNED_ONCE]) } else { options };
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(within)
-            .connect_with(options.application_name("tipstaff").options([IDLE_TRANSACTION]))
+            .connect_with(options)
             .await
             .map_err(CatalogError::Connect)?;
         Ok(Self {

@@ -1,5 +1,6 @@
 use jiff::{SignedDuration, Timestamp};
 use store::catalog::{Catalog, KeptSlots, RobotsOutcome, RobotsRecord, Slot, SlotRequest};
+use tests::politeness;
 
 use crate::place::{NOON, Place};
 
@@ -111,6 +112,42 @@ async fn workers_that_claim_at_the_same_time_come_no_closer_than_the_interval() 
     }
     assert_eq!(granted.len(), 40);
     assert!(granted[39] <= after(80_000), "{:?}", granted[39]);
+}
+
+/// `bench scale` counts with it, for more hosts than a test could ask a database for.
+#[tokio::test]
+async fn the_rule_in_sql_is_the_one_that_is_simulated() {
+    let place = Place::new().await;
+    let hosts = ["a.example", "b.example", "c.example:8080"];
+    let mut simulated = hosts.map(|_| politeness::Host::default());
+    let (mut state, mut at, mut promised) = (1_u64, 0, 0);
+    // The numbers look random, and are the same each time.
+    let mut draw = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for number in 0..400 {
+        at += i64::try_from(draw(900)).unwrap();
+        let which = usize::try_from(draw(3)).unwrap();
+        let (host, simulated) = (hosts[which], &mut simulated[which]);
+        if draw(20) == 0 {
+            let until = after(at + i64::try_from(draw(5_000)).unwrap());
+            place.catalog.block_host(host, until).await.unwrap();
+            simulated.block(until);
+        }
+        let interval = SignedDuration::from_millis([0, 250, 1_000, 3_000][usize::try_from(draw(4)).unwrap()]);
+        let patience = SignedDuration::from_millis([0, 250][usize::try_from(draw(2)).unwrap()]);
+        let is_promised = draw(2) == 0;
+        let request = SlotRequest { host, interval, patience, is_promised };
+        let slot = place.catalog.claim_slot(&request, after(at)).await.unwrap();
+        assert_eq!(
+            slot,
+            simulated.claim(after(at), interval, patience, is_promised),
+            "{number}: {request:?}"
+        );
+        promised += usize::from(matches!(slot, Slot::Promised(_)));
+    }
+    assert!((40..360).contains(&promised), "{promised} of 400 were promised: both answers are compared");
 }
 
 #[tokio::test]

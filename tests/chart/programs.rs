@@ -12,8 +12,8 @@ use tests::program;
 
 use crate::{EVERYTHING, SECURED, container, objects, one, variable};
 
-/// Read by libraries: the logs' filter, PostgreSQL's client, S3's credentials.
-const OF_LIBRARIES: [&str; 7] = [
+/// Read by libraries: the logs' filter, PostgreSQL's client, S3's credentials, OpenTelemetry.
+const OF_LIBRARIES: [&str; 9] = [
     "RUST_LOG",
     "PGSSLMODE",
     "PGSSLROOTCERT",
@@ -21,6 +21,8 @@ const OF_LIBRARIES: [&str; 7] = [
     "PGSSLKEY",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
 ];
 
 fn help(name: &str, subcommand: &[&str]) -> String {
@@ -78,12 +80,14 @@ database: {connections: 9}
 kafka: {prefix: court., partitions: 7, replication: 3}
 s3: {endpoint: 'http://store:9000', region: eu-central-1, virtualHost: true}
 log: {format: text, level: debug}
+tracing: {endpoint: 'http://collector:4318', existingSecret: collector}
 operator: {leaseSeconds: 11, restartAfterSeconds: 1000000, giveUpAfterSeconds: 2000000}
 workers: {allowCIDRs: [10.1.2.0/24]}
 ";
     let made = objects(&stack, "court", values).await;
     let shared = [
         ("KAFKA_BROKERS", "kafka:9092"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
         ("RUST_LOG", "debug"),
         ("TIPSTAFF_DATABASE_CONNECTIONS", "9"),
         ("TIPSTAFF_LOG_FORMAT", "text"),
@@ -247,6 +251,11 @@ async fn the_workers_file_is_one_that_the_operator_takes() {
         assert_eq!(&file[name], value, "{name}");
     }
     assert_eq!(variable(&file, "TIPSTAFF_X")["valueFrom"]["secretKeyRef"]["name"], "x");
+    let headers = serde_json::json!({ "name": "collector", "key": "all" });
+    for program in [container(one(&made, "Deployment", "tipstaff-operator")), &file] {
+        let variable = variable(program, "OTEL_EXPORTER_OTLP_HEADERS");
+        assert_eq!(variable["valueFrom"]["secretKeyRef"], headers);
+    }
     assert_eq!(variable(&file["roles"]["crawl"], "TIPSTAFF_CONCURRENCY")["value"], "64");
     // The mail server is told to the role that delivers, besides what it is given, and to nobody else.
     for (role, settings) in file["roles"].as_object().unwrap() {

@@ -34,6 +34,7 @@ async fn a_value_that_cannot_be_is_refused_and_the_message_names_it() {
         ("database: {tls: {mode: always}}", "/database/tls/mode"),
         ("test: {url: example.com}", "/test/url"),
         ("email: {existingSecret: mail, from: nobody}", "/email/from"),
+        ("tracing: {endpoint: collector}", "/tracing/endpoint"),
         // What is needed, and what contradicts itself.
         ("database: {existingSecret: ''}", "database.existingSecret: "),
         ("kafka: {brokers: ''}", "kafka.brokers: "),
@@ -41,6 +42,7 @@ async fn a_value_that_cannot_be_is_refused_and_the_message_names_it() {
         ("s3: {existingSecret: ''}", "s3.existingSecret: "),
         ("email: {existingSecret: mail}", "email.from: "),
         ("email: {from: a@example.org}", "email.existingSecret: "),
+        ("tracing: {existingSecret: collector}", "tracing.endpoint: "),
         ("kafka: {sasl: {mechanism: PLAIN}}", "kafka.sasl.existingSecret: "),
         ("kafka: {sasl: {existingSecret: user}}", "kafka.sasl.mechanism"),
         ("kafka: {tls: {caSecret: ca}}", "kafka.tls.enabled"),

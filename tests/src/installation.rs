@@ -1,6 +1,7 @@
 //! Tipstaff's processes on the shared stack, kept apart from other tests by a namespace, a database and a prefix.
 
 use std::{
+    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -85,6 +86,11 @@ impl Installation {
     /// Where its catalog is.
     pub fn database_url(&self) -> &str {
         &self.database_url
+    }
+
+    /// Where its processes log.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Starts an operator. `environment` wins over the installation's own.

@@ -5,15 +5,20 @@
 mod evidence;
 mod installation;
 mod kafka_topic;
+mod object_store;
 mod origin;
+pub mod politeness;
 mod process;
+mod random;
 mod waiting;
 
-pub use evidence::{blobs, read_blob, sha256};
+pub use evidence::{read_blob, sha256};
 pub use installation::{Installation, Run, install_definitions};
 pub use kafka_topic::{KafkaRecord, KafkaTopic};
+pub use object_store::s3_client;
 pub use origin::{Origin, Request};
 pub use process::{Process, program};
+pub use random::Random;
 pub use waiting::eventually;
 
 /// Pages that courts published.

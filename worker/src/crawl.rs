@@ -7,9 +7,10 @@ mod slots;
 
 use async_trait::async_trait;
 use content::{charset, sniff};
-use events::{CrawlResult, CrawlUrl, Event, Handler, HandlerError, run_reasons};
+use events::{CrawlResult, CrawlUrl, Event, Handler, HandlerError, run_reasons, spans::Span};
 use http::{HeaderName, HeaderValue, header::USER_AGENT};
 use jiff::Timestamp;
+use opentelemetry::trace::SpanKind;
 use store::{
     blobs::{BlobError, BlobKey, SpooledBody},
     catalog::{
@@ -223,7 +224,9 @@ impl Crawl {
             return Ok(uri);
         }
         let key = BlobKey::new(source_id, fetched_at, body).after_removals(known.removals);
-        let uri = self.tools.blobs.put(&key, body).await.map_err(blob_failed)?;
+        let span = Span::child("blob put", SpanKind::Client, Vec::new);
+        let put = span.around(self.tools.blobs.put(&key, body)).await.map_err(blob_failed);
+        let uri = put.inspect_err(|error| span.fail(error.reason()))?;
         Ok(uri.to_string())
     }
 

@@ -11,7 +11,7 @@ mod error;
 mod evidence;
 mod fetcher;
 mod resolver;
-pub(crate) mod retry_after;
+pub mod retry_after;
 
 use std::net::SocketAddr;
 use std::time::Duration;

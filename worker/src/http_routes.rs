@@ -3,6 +3,7 @@
 //! They are the administrator's configuration, as the addresses of Kafka and PostgreSQL are: the rules for addresses that
 //! hold for what users of the cluster name do not hold for them.
 
+mod answer;
 mod handler;
 mod setbacks;
 
@@ -16,6 +17,7 @@ use events::{Topic, error_chain};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
+pub use answer::{AnswerError, emitted};
 pub use handler::HttpHandler;
 pub(crate) use setbacks::HttpSetbacks;
 

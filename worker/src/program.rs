@@ -14,8 +14,8 @@ use events::{Bus, Role, SystemClock, error_chain, kafka::KafkaBus};
 use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use service::{
-    Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, init_logging, shutdown_on_signal,
-    watch_bus,
+    Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, SpanExport, init_logging,
+    shutdown_on_signal, watch_bus,
 };
 use store::blobs::{self, BlobLocation, S3Credentials, S3Options, Spool};
 use tokio_util::sync::CancellationToken;
@@ -140,10 +140,11 @@ pub async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let shutdown = shutdown_on_signal()?;
+    let spans = SpanExport::start("tipstaff-worker")?;
     let http_routes =
         arguments.http_routes.as_deref().map(http_routes::read).transpose()?.unwrap_or_default();
     let drain = Duration::from_secs(arguments.drain_seconds);
-    let catalog = arguments.database.connect().await?;
+    let catalog = arguments.database.connect_by_keys().await?;
     catalog.check_schema().await?;
     let mut registry = Registry::default();
     let clock = Arc::new(SystemClock);
@@ -201,5 +202,6 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     stop_health.cancel();
     serving.await?;
     watching.await?;
+    spans.stop().await;
     Ok(result?)
 }

@@ -5,7 +5,7 @@
 
 mod email;
 mod error;
-mod excerpt;
+pub mod excerpt;
 mod http;
 mod kafka;
 mod s3;

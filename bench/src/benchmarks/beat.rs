@@ -37,9 +37,9 @@ const ZONES: [&str; 7] = [
     "Europe/London",
 ];
 /// As the beat takes them.
-const SUBSCRIPTIONS_AT_ONCE: usize = 500;
+pub(super) const SUBSCRIPTIONS_AT_ONCE: usize = 500;
 /// A Wednesday before noon in Europe.
-const START: Timestamp = Timestamp::constant(1_780_477_200, 0);
+pub(super) const START: Timestamp = Timestamp::constant(1_780_477_200, 0);
 
 const MOST_MEGABYTES: f64 = 200.0;
 /// From 1,000 to 100,000 subscriptions, the logarithm grows by 1.7.
@@ -96,7 +96,7 @@ fn plan_of(count: usize) -> Result<Plan, BoxError> {
     Ok(plan)
 }
 
-fn subscription(number: usize) -> Result<ScheduledSubscription, BoxError> {
+pub(super) fn subscription(number: usize) -> Result<ScheduledSubscription, BoxError> {
     let id = i64::try_from(number)?;
     Ok(ScheduledSubscription {
         id,

@@ -23,7 +23,7 @@ use crate::{
 };
 use floor::Floor;
 use site::Site;
-use work::Work;
+use work::{Until, Work};
 
 const PARTS: [Part; 5] = [Part::Etcd, Part::KubeApiserver, Part::Kafka, Part::Postgres, Part::Minio];
 /// The floor's writers: more only wait for each other.
@@ -43,8 +43,8 @@ pub(crate) struct Arguments {
     /// How often they are fetched, each time with other bytes and then again with the same
     #[arg(long, default_value_t = 3)]
     repeats: usize,
-    /// Fetches at a time
-    #[arg(long, default_value_t = 16)]
+    /// Fetches at a time, by default as many as the worker's
+    #[arg(long, default_value_t = 32)]
     concurrency: usize,
     /// Large documents, of which 64 are fetched at a time
     #[arg(long, default_value_t = 128)]
@@ -89,22 +89,23 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
     ]
     .map(|(name, value)| (name, value.to_owned()));
     let worker = tipstaff.worker(&environment);
-    let comparing = |(name, value): (&'static str, String)| {
-        (name, if name == "TIPSTAFF_ROLES" { "parse,version".to_owned() } else { value })
+    let with_roles = |roles: &str| {
+        let role = |(name, value)| (name, if name == "TIPSTAFF_ROLES" { roles.to_owned() } else { value });
+        environment.clone().map(role)
     };
-    let comparing = environment.clone().map(comparing);
+    let comparing = with_roles("parse,version");
     // The first run pays for connections, the group and the caches.
-    work.fetch(&worker, 0..count.min(200)).await?;
+    work.fetch(&worker, 0..count.min(200), Until::Stored).await?;
     compare(&tipstaff, &work, &comparing).await?;
 
     let (mut new, mut compared, mut same) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut new_floor, mut same_floor) = (Vec::new(), Vec::new());
+    let (mut new_floor, mut check_floor) = (Vec::new(), Vec::new());
     for repeat in 1..=arguments.repeats {
         progress(&format!("new documents, {repeat} of {}", arguments.repeats));
         site.change();
         statements.reset().await?;
         let cpu = CpuTimes::now(&tipstaff, "worker", &worker).await;
-        new.push(work.fetch(&worker, 0..count).await?);
+        new.push(work.fetch(&worker, 0..count, Until::Stored).await?);
         if repeat == arguments.repeats {
             report.note(format!(
                 "CPU of the last new documents: {}",
@@ -121,7 +122,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         }
         progress(&format!("the same again, {repeat} of {}", arguments.repeats));
         let cpu = CpuTimes::now(&tipstaff, "worker", &worker).await;
-        same.push(work.fetch(&worker, 0..count).await?);
+        same.push(work.fetch(&worker, 0..count, Until::Stored).await?);
         if repeat == arguments.repeats {
             report.note(format!(
                 "CPU of the last unchanged documents: {}",
@@ -134,7 +135,20 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         let started = Instant::now();
         floor.fetch(work.urls(), FLOOR_WRITERS).await?;
         new_floor.push(started.elapsed().as_secs_f64());
-        same_floor.push(new_floor.last().copied().unwrap_or_default());
+        let started = Instant::now();
+        floor.check(work.urls(), &site.etag(), FLOOR_WRITERS).await?;
+        check_floor.push(started.elapsed().as_secs_f64());
+    }
+    worker.terminate().await;
+
+    let (mut whole_new, mut whole_same) = (Vec::new(), Vec::new());
+    let worker = tipstaff.worker(&with_roles("crawl,parse,version,deliver"));
+    work.fetch(&worker, 0..count.min(200), Until::Ended).await?;
+    for repeat in 1..=arguments.repeats {
+        progress(&format!("all phases, {repeat} of {}", arguments.repeats));
+        site.change();
+        whole_new.push(work.fetch(&worker, 0..count, Until::Ended).await?);
+        whole_same.push(work.fetch(&worker, 0..count, Until::Ended).await?);
     }
     worker.terminate().await;
 
@@ -170,9 +184,33 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
             .over_floor(floor_seconds),
     );
     report.add(
-        Measure::repeated("the same, over the floor of new ones", Unit::Factor, ratios(&same, &same_floor))
+        Measure::repeated("the same, over the floor of new ones", Unit::Factor, ratios(&same, &new_floor))
             .at_most(0.25),
     );
+    report.add(Measure::repeated(
+        "the same, over the floor of checks: a request and a row",
+        Unit::Factor,
+        ratios(&same, &check_floor),
+    ));
+    let middle = |passes: &[Pass]| crate::statistics::median(&seconds(passes));
+    for (name, whole, alone) in
+        [("changed", &whole_new, middle(&new)), ("unchanged", &whole_same, middle(&same))]
+    {
+        let each_second = |pass: &Pass| count as f64 / pass.seconds;
+        report.add(Measure::repeated(
+            format!("{name} documents through all phases"),
+            Unit::EachSecond,
+            whole.iter().map(each_second).collect(),
+        ));
+        report.add(
+            Measure::repeated(
+                "the same, over those of the crawl role alone",
+                Unit::Factor,
+                whole.iter().map(|pass| alone / pass.seconds).collect(),
+            )
+            .at_least(0.5),
+        );
+    }
     let cpu = |passes: &[Pass]| passes.iter().map(|pass| pass.cpu_milliseconds).collect::<Vec<_>>();
     report.add(Measure::repeated("CPU of the worker, a new document", Unit::Milliseconds, cpu(&new)));
     report.add(Measure::repeated(
@@ -226,7 +264,7 @@ async fn large(
     ]
     .map(|(name, value)| (name, value.to_owned()));
     let worker = tipstaff.worker(&environment);
-    work.fetch(&worker, 0..arguments.large.min(arguments.documents)).await?;
+    work.fetch(&worker, 0..arguments.large.min(arguments.documents), Until::Stored).await?;
     let peak = memory(&worker.id().to_string())?.peak;
     worker.terminate().await;
     work.give_up().await?;

@@ -95,6 +95,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if and .Values.email.existingSecret (not .Values.email.from) -}}
 {{- $missing = append $missing "email.from: the sender, since email.existingSecret is set" -}}
 {{- end -}}
+{{- if and .Values.tracing.existingSecret (not .Values.tracing.endpoint) -}}
+{{- $missing = append $missing "tracing.endpoint: the collector's URL, since tracing.existingSecret is set" -}}
+{{- end -}}
 {{- if and .Values.email.from (not .Values.email.existingSecret) -}}
 {{- $missing = append $missing "email.existingSecret: the Secret with the mail server's URL, since email.from is set" -}}
 {{- end -}}
@@ -155,6 +158,21 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
   value: {{ .Values.log.format }}
 - name: RUST_LOG
   value: {{ .Values.log.level | quote }}
+{{- end -}}
+
+{{/* The collector of traces: operator, workers. */}}
+{{- define "tipstaff.env.tracing" -}}
+{{- with .Values.tracing -}}
+{{- if .endpoint -}}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+{{- if .existingSecret }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom:
+    secretKeyRef: {name: {{ .existingSecret | quote }}, key: {{ .headersKey | quote }}}
+{{- end }}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The catalog: operator, migration, workers. */}}
@@ -310,6 +328,9 @@ imagePullSecrets:
 serviceAccountName: {{ include "tipstaff.workerName" . }}
 env:
   {{- include "tipstaff.env.log" . | nindent 2 }}
+  {{- with include "tipstaff.env.tracing" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- include "tipstaff.env.database" . | nindent 2 }}
   {{- include "tipstaff.env.kafka" . | nindent 2 }}
   {{- include "tipstaff.env.s3" . | nindent 2 }}

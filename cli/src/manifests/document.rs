@@ -9,6 +9,10 @@ use serde_saphyr::{Spanned, UserMessageFormatter};
 
 use super::secret::SECRET;
 
+/// How deep values may be nested: several times as deep as those of an object from a cluster. Reading takes stack for each level, more
+/// than a thread has for the 64 that the parser allows.
+const MAX_DEPTH: usize = 32;
+
 /// Something wrong, at a line of the file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LocatedMessage {
@@ -82,7 +86,8 @@ impl Document {
 
     /// The document as a type of its own.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, LocatedMessage> {
-        serde_saphyr::from_str(&self.text).map_err(|error| self.locate(&error))
+        let options = serde_saphyr::options! { budget: serde_saphyr::budget! { max_depth: MAX_DEPTH } };
+        serde_saphyr::from_str_with_options(&self.text, options).map_err(|error| self.locate(&error))
     }
 
     fn locate(&self, error: &serde_saphyr::Error) -> LocatedMessage {
@@ -297,6 +302,16 @@ mod tests {
             assert!(documents.iter().all(|document| document.parse().unwrap().is_some()), "{text:?}");
         }
         assert!(split("# nothing\n---\n\n").iter().all(|document| document.parse().unwrap().is_none()));
+    }
+
+    #[test]
+    fn what_is_nested_deeper_than_any_object_is_refused() {
+        let nested = |depth: usize| format!("a: {}1{}\n", "{a: ".repeat(depth - 1), "}".repeat(depth - 1));
+        let read = |depth| split(&nested(depth)).remove(0).parse();
+        assert!(read(MAX_DEPTH).unwrap().is_some());
+        for depth in [MAX_DEPTH + 1, 60, 10_000] {
+            assert_eq!(read(depth).unwrap_err().line, 1, "{depth}");
+        }
     }
 
     #[test]

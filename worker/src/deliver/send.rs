@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use changes::{Outcome, next_attempt};
-use events::{DeliveryRequest, Event, Handler, HandlerError, run_reasons};
+use events::{DeliveryRequest, Event, Handler, HandlerError, run_reasons, spans::Span};
 use jiff::{SignedDuration, Timestamp};
+use opentelemetry::{KeyValue, trace::SpanKind};
 use store::catalog::{DeliveryAttempt, DeliveryOutcome, DeliveryWork, TargetSettings};
 
 use super::payload::payload;
@@ -85,7 +86,21 @@ impl Send {
         let delivery =
             payload(work, versions).map_err(|error| permanent(run_reasons::CATALOG_UNAVAILABLE, error))?;
         let started_at = self.tools.clock.now();
-        let sent = self.tools.sender.send(target, &work.namespace, &delivery, started_at).await;
+        let span = Span::child("delivery attempt", SpanKind::Client, || {
+            vec![
+                KeyValue::new("tipstaff.delivery_id", work.id.to_string()),
+                KeyValue::new("tipstaff.target", work.target.clone()),
+                KeyValue::new("tipstaff.attempt", i64::from(work.attempts)),
+            ]
+        });
+        let sent = span.around(self.tools.sender.send(target, &work.namespace, &delivery, started_at)).await;
+        if let Some(status) = sent.status {
+            span.set("http.response.status_code", i64::from(status));
+        }
+        if sent.outcome != Outcome::Delivered {
+            span.fail(sent.reason);
+        }
+        drop(span);
         let now = self.tools.clock.now();
         let attempt = DeliveryAttempt {
             started_at,

@@ -4,12 +4,14 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use events::spans::Span;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION,
     RETRY_AFTER, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
+use opentelemetry::{KeyValue, trace::SpanKind};
 use reqwest::Response;
 use store::blobs::{Spool, SpooledBody};
 use tokio::time::{Instant, timeout};
@@ -106,8 +108,19 @@ impl Fetcher {
         let (client, request) = self.client.request(Method::GET, url)?.headers(headers).build_split();
         let request = request.map_err(failed)?;
         let sent = request_headers(request.headers());
-        let response = client.execute(request).await.map_err(failed)?;
-        Ok((sent, response))
+        let span = Span::child("GET", SpanKind::Client, || {
+            vec![
+                KeyValue::new("http.request.method", "GET"),
+                KeyValue::new("server.address", url.host_str().unwrap_or_default().to_owned()),
+                KeyValue::new("server.port", i64::from(url.port_or_known_default().unwrap_or_default())),
+            ]
+        });
+        let response = span.around(client.execute(request)).await.map_err(failed);
+        match &response {
+            Ok(response) => span.set("http.response.status_code", i64::from(response.status().as_u16())),
+            Err(error) => span.fail(error.reason()),
+        }
+        Ok((sent, response?))
     }
 }
 

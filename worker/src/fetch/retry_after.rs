@@ -6,10 +6,10 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 /// A site may ask for less or say nothing; it may not silence a Source for longer than this.
-const LONGEST: SignedDuration = SignedDuration::from_hours(30 * 24);
+pub const LONGEST: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// When the site wants to be asked again, from seconds or a date in any of HTTP's three formats; never before `now`.
-pub(crate) fn parse(value: &str, now: Timestamp) -> Option<Timestamp> {
+pub fn parse(value: &str, now: Timestamp) -> Option<Timestamp> {
     let value = value.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit are a very long time.

@@ -4,18 +4,20 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use events::{Clock, Event, Handler, HandlerError, run_reasons};
+use events::{Clock, Event, Handler, HandlerError, run_reasons, spans};
 use http::{
     HeaderValue, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
 };
 use jiff::Timestamp;
 use reqwest::{Client, Response, redirect::Policy};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
-use super::{HttpRoute, HttpRouteError};
+use super::{
+    HttpRoute, HttpRouteError,
+    answer::{AnswerError, emitted},
+};
 use crate::fetch::{DEFAULT_USER_AGENT, install_crypto_provider, is_passing, retry_after};
 
 /// The most bytes of an answer that are read; a longer one is refused.
@@ -45,20 +47,6 @@ struct Posted<'a> {
     data: &'a RawValue,
 }
 
-/// An event as it is answered. What else it says is not looked at.
-#[derive(Deserialize)]
-struct Answered {
-    specversion: String,
-    r#type: String,
-    data: Box<RawValue>,
-}
-
-/// What all payloads have.
-#[derive(Deserialize, PartialEq)]
-struct OfRun {
-    run_id: Uuid,
-}
-
 /// A service did not do what an event asks for.
 #[derive(Debug, thiserror::Error)]
 #[error("the route `{route}`")]
@@ -77,10 +65,10 @@ enum Failure {
     Status { status: StatusCode, retry_at: Option<Timestamp> },
     #[error("its answer is longer than {LONGEST_ANSWER} bytes")]
     TooLong,
-    #[error("its answer is neither a CloudEvent nor a list of them in JSON")]
-    Unreadable(#[source] serde_json::Error),
-    #[error("it answered an event that it may not emit: {0}")]
-    NotToBeEmitted(String),
+    #[error("the event's payload is no JSON")]
+    Payload(#[source] serde_json::Error),
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
 }
 
 impl HttpHandler {
@@ -105,7 +93,7 @@ impl HttpHandler {
 
     async fn post(&self, event: &Event) -> Result<Vec<Event>, Failure> {
         let no_answer = |error: reqwest::Error| Failure::NoAnswer(error.without_url());
-        let data: &RawValue = serde_json::from_slice(&event.payload).map_err(Failure::Unreadable)?;
+        let data: &RawValue = serde_json::from_slice(&event.payload).map_err(Failure::Payload)?;
         let posted = Posted {
             specversion: "1.0",
             id: event.id.to_string(),
@@ -118,11 +106,11 @@ impl HttpHandler {
             data,
         };
         let mut request = self.client.post(self.route.url.clone()).header(CONTENT_TYPE, ONE);
-        request = request.header("traceparent", event.trace_parent.to_string());
+        request = request.header("traceparent", spans::here(event.trace_parent).to_string());
         if let Some(value) = &self.authorization {
             request = request.header(AUTHORIZATION, value.clone());
         }
-        let body = serde_json::to_vec(&posted).map_err(Failure::Unreadable)?;
+        let body = serde_json::to_vec(&posted).map_err(Failure::Payload)?;
         let mut response = request.body(body).send().await.map_err(no_answer)?;
         let status = response.status();
         if !status.is_success() {
@@ -136,42 +124,12 @@ impl HttpHandler {
             }
             body.extend_from_slice(&chunk);
         }
-        let answered = read(&body).map_err(Failure::Unreadable)?;
-        answered.iter().enumerate().map(|(number, answered)| self.emitted(event, number, answered)).collect()
+        Ok(emitted(&self.route, event, &body, self.clock.now())?)
     }
 
     fn retry_at(&self, response: &Response) -> Option<Timestamp> {
         let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
         retry_after::parse(value, self.clock.now())
-    }
-
-    fn emitted(&self, event: &Event, number: usize, answered: &Answered) -> Result<Event, Failure> {
-        if answered.specversion != "1.0" {
-            return Err(Failure::NotToBeEmitted(format!(
-                "its specversion is `{}` and not `1.0`",
-                answered.specversion
-            )));
-        }
-        let topic = self.route.emits.iter().find(|topic| topic.job_type() == answered.r#type);
-        let topic = topic.ok_or_else(|| {
-            Failure::NotToBeEmitted(format!(
-                "the route's `emits` has no topic of events of the type `{}`",
-                answered.r#type
-            ))
-        })?;
-        let run = |data: &[u8]| serde_json::from_slice::<OfRun>(data).ok();
-        let data = answered.data.get().as_bytes();
-        if run(data).is_some_and(|of| run(&event.payload) != Some(of)) {
-            return Err(Failure::NotToBeEmitted(
-                "its `run_id` is another than that of the event which was posted".to_owned(),
-            ));
-        }
-        // What a service calls its events may differ when it is asked again.
-        let discriminator = format!("{}\n{number}", self.route.name);
-        let source = format!("/tipstaff/route/{}", self.route.name);
-        event
-            .child_of_topic(*topic, &discriminator, &source, self.clock.now(), data)
-            .map_err(|error| Failure::NotToBeEmitted(events::error_chain(&error)))
     }
 }
 
@@ -185,7 +143,7 @@ impl Handler for HttpHandler {
         let (is_passing, retry_at) = match &failure {
             Failure::NoAnswer(_) => (true, None),
             Failure::Status { status, retry_at } => (is_passing(status.as_u16()), *retry_at),
-            Failure::TooLong | Failure::Unreadable(_) | Failure::NotToBeEmitted(_) => (false, None),
+            Failure::TooLong | Failure::Payload(_) | Failure::Answer(_) => (false, None),
         };
         let reason = run_reasons::HANDLER_FAILED;
         let source = RouteError { route: self.route.name.clone(), failure }.into();
@@ -204,13 +162,4 @@ fn authorization(route: &str, name: &str) -> Result<HeaderValue, HttpRouteError>
         .map_err(|_| invalid(format!("what the variable {name} holds cannot be a header's value")))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// One event, several, or none.
-fn read(body: &[u8]) -> Result<Vec<Answered>, serde_json::Error> {
-    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        None => Ok(Vec::new()),
-        Some(b'[') => serde_json::from_slice(body),
-        Some(_) => Ok(vec![serde_json::from_slice(body)?]),
-    }
 }

@@ -6,17 +6,17 @@ use url::Url;
 pub(super) const READ: usize = 4 * 1024;
 
 /// The most characters that are kept.
-const LONGEST: usize = 500;
-/// A secret that is shorter would be found in many a word. It hides nothing.
-const SHORTEST_SECRET: usize = 6;
+pub const LONGEST: usize = 500;
+/// A secret of fewer bytes would be found in many a word. It hides nothing.
+pub const SHORTEST_SECRET: usize = 6;
 
 /// Texts that are taken out of what an endpoint says before it is kept: many repeat what they were asked.
 #[derive(Clone, Default)]
-pub(super) struct Hidden(Vec<String>);
+pub struct Hidden(Vec<String>);
 
 impl Hidden {
     /// Hides these texts.
-    pub(super) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
+    pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
         let mut secrets: Vec<String> =
             secrets.into_iter().filter(|text| text.len() >= SHORTEST_SECRET).collect();
         // A part of another must not leave the rest of it.
@@ -25,12 +25,12 @@ impl Hidden {
     }
 
     /// Hides what of a URL is not shown: its query, whole and by values, and its user name and password.
-    pub(super) fn query_of(url: &Url) -> Self {
+    pub fn query_of(url: &Url) -> Self {
         Self::new(query_parts(url))
     }
 
     /// Hides a URL of which nothing is shown but its host.
-    pub(super) fn all_of(url: &Url) -> Self {
+    pub fn all_of(url: &Url) -> Self {
         let segments = url.path().split('/').map(str::to_owned);
         Self::new(
             [url.to_string(), url.path().to_owned()].into_iter().chain(segments).chain(query_parts(url)),
@@ -38,11 +38,8 @@ impl Hidden {
     }
 
     /// One line of a text without what is hidden, query strings and control characters, as far as it is kept.
-    pub(super) fn excerpt(&self, text: &str) -> String {
-        let mut shown = text[..text.floor_char_boundary(READ)].to_owned();
-        for secret in &self.0 {
-            shown = shown.replace(secret.as_str(), "…");
-        }
+    pub fn excerpt(&self, text: &str) -> String {
+        let mut shown = self.hide(&text[..text.floor_char_boundary(READ)]);
         if text.len() > READ {
             // It may end in the midst of a secret.
             let longest = self.0.first().map_or(0, String::len);
@@ -51,7 +48,12 @@ impl Hidden {
         let shown: String = shown.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
         let shown = without_queries(&shown);
         let words: Vec<&str> = shown.split_whitespace().collect();
-        shortened(&words.join(" "))
+        // One that has a space was perhaps shown with another kind of it.
+        shortened(&self.hide(&words.join(" ")))
+    }
+
+    fn hide(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |shown, secret| shown.replace(secret.as_str(), "…"))
     }
 }
 
@@ -115,6 +117,7 @@ mod tests {
             ("no such user:password", "no such user:…"),
             ("what? \"what?\"", "what? \"what?\""),
             ("neither two%20words nor two words", "neither … nor …"),
+            ("nor two\twords nor two  words", "nor … nor …"),
             ("Grüße", "Grüße"),
         ] {
             assert_eq!(hidden.excerpt(text), kept, "{text:?}");

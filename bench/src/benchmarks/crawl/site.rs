@@ -31,6 +31,12 @@ struct Pages {
     bytes: AtomicUsize,
 }
 
+impl Pages {
+    fn etag(&self) -> String {
+        format!("\"{}\"", self.edition.load(Ordering::SeqCst))
+    }
+}
+
 impl Site {
     pub(super) async fn start(bytes: usize) -> Result<Self, BoxError> {
         let pages = Arc::new(Pages { edition: AtomicUsize::new(0), bytes: AtomicUsize::new(bytes) });
@@ -45,6 +51,11 @@ impl Site {
     pub(super) fn urls(&self, hosts: usize, count: usize) -> Vec<String> {
         let host = |number: usize| format!("127.1.{}.{}", number / 250, number % 250 + 1);
         (0..count).map(|number| format!("http://{}:{}/{number}", host(number % hosts), self.port)).collect()
+    }
+
+    /// The ETag of all documents.
+    pub(super) fn etag(&self) -> String {
+        self.pages.etag()
     }
 
     /// All documents change.
@@ -65,12 +76,11 @@ impl Drop for Site {
 }
 
 async fn serve(State(pages): State<Arc<Pages>>, uri: Uri, headers: HeaderMap) -> Response {
-    let edition = pages.edition.load(Ordering::SeqCst);
-    let etag = format!("\"{edition}\"");
+    let etag = pages.etag();
     if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == etag.as_str()) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response();
     }
-    let line = format!("<p>edition {edition} of {}, a line of a text that is long enough\n", uri.path());
+    let line = format!("<p>edition {etag} of {}, a line of a text that is long enough\n", uri.path());
     let bytes = pages.bytes.load(Ordering::SeqCst);
     let text: Vec<u8> = line.bytes().cycle().take(bytes).collect();
     let headers = [(header::ETAG, etag), (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned())];

@@ -31,6 +31,24 @@ pub(super) struct Work {
     urls: Vec<String>,
 }
 
+/// When a pass has ended.
+#[derive(Clone, Copy)]
+pub(super) enum Until {
+    /// All is fetched and stored.
+    Stored,
+    /// All runs have ended: what was fetched is parsed and compared too.
+    Ended,
+}
+
+impl Until {
+    fn waiting(self) -> &'static str {
+        match self {
+            Self::Stored => "select count(*) from documents where phase = 'Pending'",
+            Self::Ended => "select count(*) from runs where finished_at is null",
+        }
+    }
+}
+
 struct Document {
     uid: Uuid,
     source_id: i64,
@@ -73,8 +91,13 @@ impl Work {
         &self.urls
     }
 
-    /// Has the worker fetch some of the documents, and says how long it took from the first event to the last row.
-    pub(super) async fn fetch(&self, worker: &Process, which: Range<usize>) -> Result<Pass, BoxError> {
+    /// Has the worker fetch some of the documents, and says how long it took from the first event until the last was there.
+    pub(super) async fn fetch(
+        &self,
+        worker: &Process,
+        which: Range<usize>,
+        until: Until,
+    ) -> Result<Pass, BoxError> {
         // Due now, after all that was fetched before: a run takes what was fetched since it was due for its own.
         let now = Timestamp::now();
         let documents = self.documents.get(which.clone()).ok_or("no such documents")?;
@@ -118,8 +141,7 @@ impl Work {
         let cpu = cpu_seconds_of(worker.id());
         let started = Instant::now();
         self.bus.publish(&records).await?;
-        let waiting = "select count(*) from documents where phase = 'Pending'";
-        while catalog::count(&self.pool, waiting).await? > 0 {
+        while catalog::count(&self.pool, until.waiting()).await? > 0 {
             if started.elapsed() > PATIENCE {
                 return Err("the documents were not fetched in time".into());
             }
@@ -144,7 +166,7 @@ impl Work {
     /// Waits until what was fetched is parsed and compared by `worker`, which was started just now, and says how long that
     /// took from its first extract.
     pub(super) async fn compared(&self, worker: &Process) -> Result<Pass, BoxError> {
-        let waiting = "select count(*) from runs where finished_at is null";
+        let waiting = Until::Ended.waiting();
         let documents = catalog::count(&self.pool, waiting).await?;
         let begun = Instant::now();
         let extracts = catalog::count(&self.pool, "select count(*) from extracts").await?;
