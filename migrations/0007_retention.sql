@@ -26,7 +26,6 @@ create trigger refuse_removed_blob before insert on artifacts for each row execu
 -- Whose versions are not kept for ever.
 create index subscriptions_retention on subscriptions (id) where deleted_at is null and settings ? 'retention';
 -- What may be old enough.
-create index versions_age on versions (subscription_id, created_at);
 create index runs_ended on runs (subscription_id, finished_at) where finished_at is not null;
 -- What points at what may be removed.
 create index artifacts_revisits on artifacts (revisit_of) where revisit_of is not null;
@@ -44,3 +43,10 @@ create index subscriptions_list on subscriptions (list_read_by) where list_read_
 -- that artifact has a document, which refers to it.
 create index document_heads_url on document_heads (url);
 alter table document_heads drop constraint document_heads_artifact_id_fkey;
+
+-- What grows without end is vacuumed once a twentieth of it is gone, and not a fifth: a fifth of years is much.
+alter table runs set (autovacuum_vacuum_scale_factor = 0.05);
+alter table documents set (autovacuum_vacuum_scale_factor = 0.05);
+alter table artifacts set (autovacuum_vacuum_scale_factor = 0.05);
+alter table extracts set (autovacuum_vacuum_scale_factor = 0.05);
+alter table versions set (autovacuum_vacuum_scale_factor = 0.05);

@@ -45,6 +45,14 @@ mod tests {
     }
 
     #[test]
+    fn the_slope_is_that_of_the_line_that_fits_best() {
+        assert_eq!(slope(&[(1.0, 5.0), (2.0, 5.0), (4.0, 5.0)]), 0.0);
+        assert_eq!(slope(&[(10.0, 1.0), (20.0, 21.0), (30.0, 41.0)]), 2.0);
+        // Worked out by hand: the means are 2 and 3, the products of what differs 5, the squares 2.
+        assert_eq!(slope(&[(1.0, 1.0), (2.0, 2.0), (3.0, 6.0)]), 2.5);
+    }
+
+    #[test]
     fn the_growth_exponent_is_the_power() {
         let powers = |exponent: f64| [10.0, 100.0, 1000.0].map(|x: f64| (x, 7.0 * x.powf(exponent)));
         for exponent in [0.0, 0.5, 1.0, 2.0] {

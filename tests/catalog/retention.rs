@@ -83,10 +83,7 @@ async fn clear(place: &Place, now: Timestamp) -> Removed {
             if !removed.is_any() {
                 break;
             }
-            all.versions += removed.versions;
-            all.deliveries += removed.deliveries;
-            all.runs += removed.runs;
-            all.artifacts += removed.artifacts;
+            all += removed;
         }
     }
     all
@@ -192,6 +189,63 @@ async fn without_a_retention_and_within_the_hour_everything_stays() {
     clear(&place, minute(0) + 400 * DAY).await;
     assert_eq!(numbers(&place).await, [1, 2, 3, 3]);
     assert_eq!(rows(&place).await, [4, 4, 4, 4]);
+}
+
+#[tokio::test]
+async fn nothing_of_what_was_deleted_in_the_cluster_goes() {
+    let place = Place::new().await;
+    let mut record = subscription_record("opinions", place.source("opinions").await);
+    record.settings.retention = Some(RetentionSettings { versions: Some(1), ..younger_than(DAY) });
+    let subscription = place.catalog.put_subscription(&record, minute(0)).await.unwrap().scheduled;
+    for (number, digit) in (1..).zip("abc".chars()) {
+        see(&place, &subscription, number, digit).await.unwrap();
+    }
+    place.catalog.delete_subscriptions(&[record.key.uid], minute(4)).await.unwrap();
+    place.execute("update sources set deleted_at = now()").await;
+    let now = minute(0) + 400 * DAY;
+    assert_eq!(place.catalog.keeping_subscriptions(0, 10, at(now)).await.unwrap(), []);
+    assert_eq!(place.catalog.remove_not_kept(subscription.id, at(now)).await.unwrap(), Removed::default());
+    assert_eq!(numbers(&place).await, [1, 2, 3]);
+    assert_eq!(rows(&place).await, [3, 3, 3, 3]);
+}
+
+#[tokio::test]
+async fn a_run_under_way_stays_however_old_it_is() {
+    let place = Place::new().await;
+    let subscription = subscription(&place, "opinions", Some(younger_than(DAY))).await;
+    let run = place.begun_run(&subscription, minute(1), &[OTHER_URL]).await;
+    publish(&place).await;
+    for (number, digit) in (2..).zip("ab".chars()) {
+        see(&place, &subscription, number, digit).await.unwrap();
+    }
+    assert_eq!(clear(&place, minute(0) + 40 * DAY).await.runs, 1);
+    assert!(place.is_active(run).await);
+}
+
+/// Bytes that differ from each other, and whose text does not.
+#[tokio::test]
+async fn what_the_next_fetch_is_compared_with_stays() {
+    let place = Place::new().await;
+    let subscription = subscription(&place, "opinions", Some(younger_than(DAY))).await;
+    for (number, digit) in (1..).zip("abbb".chars()) {
+        let run = place.begun_run(&subscription, minute(number), &[URL]).await;
+        publish(&place).await;
+        let evidence = fetched(digit);
+        let fetched = document(Evidence::New(&evidence));
+        let stored = place.catalog.store_document(run, URL, &fetched, minute(number)).await.unwrap();
+        if let StoredDocument::Fetched(artifact) = stored {
+            let made = compare(&place.catalog, run, URL, &artifact, "the same", minute(number)).await;
+            assert_eq!(made.is_some(), number == 1);
+            if let Some(version) = made {
+                place.catalog.plan_deliveries(version.id, &[], minute(number)).await.unwrap();
+            }
+        }
+    }
+    // The version, the text that was last looked at, and the last fetch.
+    assert_eq!(clear(&place, minute(0) + 40 * DAY).await.runs, 1);
+    assert_eq!(rows(&place).await, [3, 3, 3, 2]);
+    assert_eq!(see(&place, &subscription, 5, 'b').await, None);
+    assert_eq!(bodies_to_delete(&place).await, "");
 }
 
 #[tokio::test]

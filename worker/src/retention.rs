@@ -9,11 +9,11 @@ use events::error_chain;
 use jiff::SignedDuration;
 use store::{
     blobs::{BlobError, BlobUri},
-    catalog::{CatalogError, KeepingTime},
+    catalog::{CatalogError, KeepingTime, Removed},
 };
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::Tools;
 
@@ -72,6 +72,17 @@ impl Keeper {
     }
 
     async fn look(&self) -> Result<(), CatalogError> {
+        let (mut removed, mut bodies) = (Removed::default(), 0);
+        let looked = self.look_into(&mut removed, &mut bodies).await;
+        // What was removed before it failed is said too.
+        if removed.is_any() || bodies > 0 {
+            let Removed { versions, deliveries, runs, artifacts } = removed;
+            info!(versions, deliveries, runs, artifacts, bodies, "removed what subscriptions do not keep");
+        }
+        looked
+    }
+
+    async fn look_into(&self, removed: &mut Removed, bodies: &mut u64) -> Result<(), CatalogError> {
         let mut after = 0;
         loop {
             let keeping =
@@ -80,16 +91,16 @@ impl Keeper {
             after = last.id;
             for subscription in keeping.iter().filter(|subscription| subscription.has_not_kept) {
                 // One that cannot be cleared keeps no other from it.
-                if let Err(error) = self.clear(subscription.id).await {
+                if let Err(error) = self.clear(subscription.id, removed).await {
                     let error = error_chain(&error);
                     warn!(subscription = subscription.id, error, "not removed; trying again later");
                 }
             }
         }
-        self.delete_blobs().await
+        self.delete_blobs(bodies).await
     }
 
-    async fn clear(&self, subscription_id: i64) -> Result<(), CatalogError> {
+    async fn clear(&self, subscription_id: i64, all: &mut Removed) -> Result<(), CatalogError> {
         loop {
             let removed = self.tools.catalog.remove_not_kept(subscription_id, self.time()).await?;
             if !removed.is_any() {
@@ -97,12 +108,13 @@ impl Keeper {
             }
             debug!(subscription = subscription_id, ?removed, "removed what is not kept");
             self.tools.metrics.removed(&removed);
+            *all += removed;
             sleep(PAUSE).await;
         }
     }
 
     /// Goes over all that wait once: one that cannot be deleted keeps no other from it.
-    async fn delete_blobs(&self) -> Result<(), CatalogError> {
+    async fn delete_blobs(&self, bodies: &mut u64) -> Result<(), CatalogError> {
         let mut after = String::new();
         loop {
             let uris = self.tools.catalog.blobs_to_delete(&after, BLOBS_AT_ONCE).await?;
@@ -119,6 +131,7 @@ impl Keeper {
             }
             let noted = self.tools.catalog.blobs_deleted(&deleted, self.tools.clock.now()).await?;
             self.tools.metrics.bodies_removed(noted);
+            *bodies += noted;
             if deleted.is_empty() {
                 // Not this one or that: the bucket is away, or does not let us.
                 return Ok(());

@@ -51,8 +51,8 @@ const DEFAULT_REGION: &str = "us-east-1";
 
 /// How to reach a bucket.
 ///
-/// The credentials need `s3:GetObject`, `s3:PutObject` and, for retention, `s3:DeleteObject` on its objects and `s3:ListBucket` on the bucket (without it a
-/// missing object is answered by 403), and `s3:CreateBucket` if it is not there yet.
+/// The credentials need `s3:GetObject`, `s3:PutObject` and, for retention, `s3:DeleteObject` on its objects, `s3:ListBucket`
+/// on the bucket (without it a missing object is answered by 403), and `s3:CreateBucket` if it is not there yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Options {
     /// `http` or `https` URL of the object store; none for Amazon's own.

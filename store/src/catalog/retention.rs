@@ -6,6 +6,8 @@
 mod evidence;
 mod selection;
 
+use std::ops::AddAssign;
+
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -59,6 +61,15 @@ impl Removed {
     /// Whether there may be more.
     pub fn is_any(&self) -> bool {
         self.versions + self.runs > 0
+    }
+}
+
+impl AddAssign for Removed {
+    fn add_assign(&mut self, other: Self) {
+        self.versions += other.versions;
+        self.deliveries += other.deliveries;
+        self.runs += other.runs;
+        self.artifacts += other.artifacts;
     }
 }
 

@@ -32,8 +32,8 @@ pub(super) struct Rates {
 /// Judges the last two thirds.
 pub(super) fn report(samples: &[Sample], rates: &Rates, report: &mut Report) -> Result<(), BoxError> {
     let judged = &samples[samples.len() / 3..];
-    let (Some(first), Some(last)) = (judged.first(), judged.last()) else {
-        return Err("it was not looked at anything".into());
+    let [first, _, _, .., last] = judged else {
+        return Err("there were too few looks to tell what grows".into());
     };
     report.note(format!(
         "Growth is that of a straight line through the {} looks of the last {:.0} minutes.",
@@ -102,36 +102,117 @@ mod tests {
     use super::*;
     use crate::benchmarks::soak::samples::{Table, Taken};
 
-    /// An hour in which a process grows by so many megabytes a minute, and the outbox by so many rows.
-    fn hour(megabytes: f64, rows: f64) -> Report {
-        let samples: Vec<Sample> = (0..60)
-            .map(|minute| {
-                let minute = f64::from(minute);
-                let mut counts = BTreeMap::from(FLAT.map(|name| (name, 100.0)));
-                counts.insert("outbox", 20.0 + rows * minute);
-                counts.insert("kept_runs", 60.0 * minute);
-                counts.insert("deleted_bodies", minute);
-                Sample {
-                    at: minute * 60.0,
-                    processes: [("crawl", Taken { memory: 50.0 + megabytes * minute, handles: 30.0 })].into(),
-                    rows: counts,
-                    tables: [("outbox".to_owned(), Table { dead: 900.0, megabytes: Some(1.0) })].into(),
-                    events: 1_200.0 * minute,
-                    posted: 60.0 * minute,
-                }
-            })
-            .collect();
+    const RATES: Rates = Rates { runs_per_second: 1.0, kept_runs_per_second: 1.0, has_retention: true };
+
+    /// An hour under a load that is as it should be.
+    fn hour() -> Vec<Sample> {
+        let sample = |minute| {
+            let minute = f64::from(minute);
+            let mut rows = BTreeMap::from(FLAT.map(|name| (name, 100.0)));
+            rows.insert("kept_runs", 60.0 * minute);
+            rows.insert("deleted_bodies", minute);
+            Sample {
+                at: minute * 60.0,
+                processes: [("crawl", Taken { memory: 50.0, handles: 30.0 })].into(),
+                rows,
+                tables: [("outbox".to_owned(), Table { dead: 900.0, megabytes: Some(1.0) })].into(),
+                events: 1_200.0 * minute,
+                posted: 60.0 * minute,
+            }
+        };
+        (0..60).map(sample).collect()
+    }
+
+    /// Whether all is as it should be when something is done to each look, of which the minute is told.
+    fn is_met(change: impl Fn(&mut Sample, f64)) -> bool {
+        let mut samples = hour();
+        for sample in &mut samples {
+            let minute = sample.at / 60.0;
+            change(sample, minute);
+        }
         let mut found = Report::new("soak");
-        let rates = Rates { runs_per_second: 1.0, kept_runs_per_second: 1.0, has_retention: true };
-        report(&samples, &rates, &mut found).unwrap();
-        found
+        report(&samples, &RATES, &mut found).unwrap();
+        found.are_targets_met()
+    }
+
+    fn grow(value: &mut f64, by: f64) {
+        *value += by;
     }
 
     #[test]
     fn what_grows_and_must_not_is_told_from_what_does_not() {
-        assert!(hour(0.0, 0.0).are_targets_met());
-        assert!(hour(0.05, 0.1).are_targets_met());
-        assert!(!hour(0.3, 0.0).are_targets_met());
-        assert!(!hour(0.0, 1.0).are_targets_met());
+        assert!(is_met(|_, _| ()));
+        // 40 minutes are judged, 39 of growth: 4 MB, 10 things, or a tenth of what is there are let pass.
+        let memory = |by: f64| {
+            is_met(|sample, minute| grow(&mut sample.processes.get_mut("crawl").unwrap().memory, by * minute))
+        };
+        assert!(memory(0.1));
+        assert!(!memory(0.2));
+        let handles = |by: f64| {
+            is_met(|sample, minute| {
+                grow(&mut sample.processes.get_mut("crawl").unwrap().handles, by * minute)
+            })
+        };
+        assert!(handles(0.2));
+        assert!(!handles(0.3));
+        for name in FLAT {
+            let rows =
+                |by: f64| is_met(|sample, minute| grow(sample.rows.get_mut(name).unwrap(), by * minute));
+            assert!(rows(0.2), "{name}");
+            assert!(!rows(0.4), "{name}");
+        }
+        let table = |megabytes: f64, dead: f64| {
+            is_met(|sample, minute| {
+                let table = sample.tables.get_mut("outbox").unwrap();
+                table.megabytes = Some(1.0 + megabytes * minute);
+                table.dead += dead * minute;
+            })
+        };
+        assert!(table(0.1, 120.0));
+        assert!(!table(0.11, 0.0));
+        assert!(!table(0.0, 130.0));
+    }
+
+    #[test]
+    fn what_is_there_before_the_judged_time_or_goes_up_and_down_is_no_growth() {
+        assert!(is_met(|sample, minute| {
+            sample.rows.insert("outbox", if minute < 20.0 { minute * 1_000.0 } else { 20_000.0 });
+        }));
+        assert!(is_met(|sample, minute| {
+            sample.rows.insert("outbox", 500.0 + 100.0 * (minute % 4.0));
+        }));
+    }
+
+    #[test]
+    fn evidence_that_comes_too_slow_or_too_fast_is_told() {
+        for factor in [0.8, 1.25] {
+            assert!(!is_met(|sample, _| *sample.rows.get_mut("kept_runs").unwrap() *= factor), "{factor}");
+        }
+        for factor in [0.95, 1.05] {
+            assert!(is_met(|sample, _| *sample.rows.get_mut("kept_runs").unwrap() *= factor), "{factor}");
+        }
+        // As many as before, and then none any more.
+        assert!(!is_met(|sample, minute| sample.posted = 60.0 * minute.min(40.0)));
+        assert!(!is_met(|sample, minute| sample.events = 1_200.0 * minute.min(45.0)));
+    }
+
+    #[test]
+    fn what_was_not_under_load_is_no_soak() {
+        let failure = |change: fn(&mut Vec<Sample>)| {
+            let mut samples = hour();
+            change(&mut samples);
+            report(&samples, &RATES, &mut Report::new("soak")).unwrap_err().to_string()
+        };
+        assert!(failure(|samples| samples.truncate(3)).contains("looks"));
+        assert!(failure(|samples| samples.clear()).contains("looks"));
+        let idle =
+            |samples: &mut Vec<Sample>| samples.iter_mut().for_each(|sample| sample.events = sample.at / 2.0);
+        assert!(failure(idle).contains("under load"));
+        let unremoved = |samples: &mut Vec<Sample>| {
+            for sample in samples {
+                sample.rows.insert("deleted_bodies", 7.0);
+            }
+        };
+        assert!(failure(unremoved).contains("no body was deleted"));
     }
 }
