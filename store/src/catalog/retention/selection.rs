@@ -61,7 +61,6 @@ pub(super) const RUNS_NOT_KEPT: &str = "
             union all (select id from runs where subscription_id = k.id and changed order by finished_at desc limit 1))
         and not exists (select from versions v where v.run_id = r.id)
         and not exists (select from deliveries d where d.begun_by = r.id)
-        and not exists (select from deliveries d where d.run_id = r.id)
         and not exists (select from outbox o where o.run_id = r.id)
         and not exists (select from documents d where d.run_id = r.id and d.artifact_id is not null and not exists (
             select from documents later where later.subscription_id = d.subscription_id and later.url = d.url
