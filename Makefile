@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
 MINUTES ?= 10
-.PHONY: help run test chaos bench fuzz lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
+.PHONY: help run test chaos bench soak fuzz lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,11 @@ bench: checkout ## Measure, in release: the beat, parsing and comparing in memor
 	@scripts/setup.sh test
 	cargo build --workspace --release
 	"$(CARGO_TARGET_DIR)/release/bench" all
+
+soak: checkout ## Everything under a steady load for HOURS=1, in release: what must not grow does not
+	@scripts/setup.sh test
+	cargo build --workspace --release
+	"$(CARGO_TARGET_DIR)/release/bench" --check soak --minutes $$(( $(or $(HOURS),1) * 60 ))
 
 fuzz: checkout ## Fuzz each parser of foreign input for SECONDS (60); TARGETS="cron html" takes these alone
 	@scripts/setup.sh run

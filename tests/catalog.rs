@@ -30,6 +30,8 @@ mod order;
 mod outbox;
 #[path = "catalog/place.rs"]
 mod place;
+#[path = "catalog/retention.rs"]
+mod retention;
 #[path = "catalog/runs.rs"]
 mod runs;
 #[path = "catalog/schedule.rs"]

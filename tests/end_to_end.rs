@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "end_to_end/retention.rs"]
+mod retention;
+
 use std::time::Duration;
 
 use events::{

@@ -6,3 +6,4 @@ pub(crate) mod crawl;
 pub(crate) mod local;
 pub(crate) mod operator;
 pub(crate) mod scale;
+pub(crate) mod soak;

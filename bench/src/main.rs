@@ -17,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-use benchmarks::{beat, content, crawl, local, operator, scale};
+use benchmarks::{beat, content, crawl, local, operator, scale, soak};
 use clap::{Parser, Subcommand};
 use events::{BoxError, error_chain};
 use report::Report;
@@ -52,6 +52,8 @@ enum Benchmark {
     Content(content::Arguments),
     /// The beat's plan alone, in memory: what a subscription takes, and what a due time costs
     Beat(beat::Arguments),
+    /// Everything under a steady load for a long time: what grows that must not
+    Soak(soak::Arguments),
     /// A day of a million subscriptions, simulated: when they are due, and how long they wait for their hosts
     Scale(scale::Arguments),
 }
@@ -101,6 +103,7 @@ async fn measure(benchmark: &Benchmark) -> Result<Report, BoxError> {
         Benchmark::Local(arguments) => local::run(arguments).await?,
         Benchmark::Content(arguments) => content::run(arguments)?,
         Benchmark::Beat(arguments) => beat::run(arguments)?,
+        Benchmark::Soak(arguments) => soak::run(arguments).await?,
         Benchmark::Scale(arguments) => scale::run(arguments)?,
     };
     write!(io::stdout(), "{report}")?;

@@ -17,11 +17,16 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 /// not grow, 1 one that grows in proportion.
 pub(crate) fn growth_exponent(points: &[(f64, f64)]) -> f64 {
     let logarithms: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
-    let count = logarithms.len() as f64;
-    let mean_x = logarithms.iter().map(|(x, _)| x).sum::<f64>() / count;
-    let mean_y = logarithms.iter().map(|(_, y)| y).sum::<f64>() / count;
-    let covariance: f64 = logarithms.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
-    let variance: f64 = logarithms.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+    slope(&logarithms)
+}
+
+/// The slope of the straight line that fits the points best (least squares).
+pub(crate) fn slope(points: &[(f64, f64)]) -> f64 {
+    let count = points.len() as f64;
+    let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
+    let mean_y = points.iter().map(|(_, y)| y).sum::<f64>() / count;
+    let covariance: f64 = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    let variance: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
     covariance / variance
 }
 
@@ -37,6 +42,14 @@ mod tests {
         }
         assert_eq!(percentile(&[], 0.5), 0.0);
         assert_eq!(median(&[9.0, 1.0, 5.0]), 5.0);
+    }
+
+    #[test]
+    fn the_slope_is_that_of_the_line_that_fits_best() {
+        assert_eq!(slope(&[(1.0, 5.0), (2.0, 5.0), (4.0, 5.0)]), 0.0);
+        assert_eq!(slope(&[(10.0, 1.0), (20.0, 21.0), (30.0, 41.0)]), 2.0);
+        // Worked out by hand: the means are 2 and 3, the products of what differs 5, the squares 2.
+        assert_eq!(slope(&[(1.0, 1.0), (2.0, 2.0), (3.0, 6.0)]), 2.5);
     }
 
     #[test]

@@ -230,17 +230,20 @@ pub enum CatchUp {
     None,
 }
 
-/// How many versions are kept, and how long. The newest version is always kept.
+/// How many versions are kept, and how long. The newest version of each document is always kept, and so is one that a
+/// delivery under way needs. With both fields, a version is kept as long as one of them keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules(&[("has(self.versions) || has(self.age)", SOME_RETENTION)])))]
 pub struct Retention {
-    /// Number of versions that are kept of each document, from 1 to 1000000; older ones are removed.
+    /// Number of versions that are kept of each document, from 1 to 1000000; older ones are removed. Without an age,
+    /// what was fetched goes when it is from before the oldest version kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub versions: Option<i32>,
 
-    /// Age from which a version is removed, between 1h and 876000h (a year is 8760h).
+    /// Age from which a version is removed, and what was fetched without a change, between 1h and 876000h (a year is
+    /// 8760h). The latest fetch of each document is always kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = AGE.rules()))]
     pub age: Option<Duration>,

@@ -47,6 +47,9 @@ pub trait Blobs: fmt::Debug + Send + Sync {
     /// Whether there is a blob at `uri`.
     async fn exists(&self, uri: &BlobUri) -> Result<bool, BlobError>;
 
+    /// Deletes the blob at `uri`, or finds that there is none.
+    async fn delete(&self, uri: &BlobUri) -> Result<(), BlobError>;
+
     /// Puts a small object into a bucket of a user's, over what is there: no blob, which has neither a bucket of its own
     /// nor a key that anybody chose. The bucket is not created. A directory has a folder for each such bucket.
     ///
@@ -122,6 +125,16 @@ impl BlobKey {
     pub fn new(source_id: i64, fetched_at: Timestamp, body: &SpooledBody) -> Self {
         let day = fetched_at.to_zoned(TimeZone::UTC).date().strftime("%Y/%m/%d");
         Self(format!("{RAW}{source_id}/{day}/{}.bin", body.sha256))
+    }
+
+    /// The key of a body that was stored and removed so often before: `….bin` becomes `…-{removals}.bin`, so that no key
+    /// is ever used again and a deletion that comes late meets nothing.
+    #[must_use]
+    pub fn after_removals(self, removals: i64) -> Self {
+        match (removals, self.0.strip_suffix(".bin")) {
+            (1.., Some(stem)) => Self(format!("{stem}-{removals}.bin")),
+            _ => self,
+        }
     }
 
     /// The key as the object store knows it.

@@ -195,6 +195,7 @@ pub(crate) fn subscription_record(name: &str, source_id: i64) -> SubscriptionRec
         jitter_seconds: 0,
         suspend: false,
         jurisdiction: Some("US".to_owned()),
+        retention: None,
         selection: SelectionSettings::default(),
         targets: Vec::new(),
     };

@@ -220,10 +220,10 @@ impl Crawl {
             return Ok(latest.blob_uri.clone());
         }
         let known = self.tools.catalog.stored_blob(source_id, &body.sha256).await.map_err(catalog_failed)?;
-        if let Some(uri) = known {
+        if let Some(uri) = known.blob_uri {
             return Ok(uri);
         }
-        let key = BlobKey::new(source_id, fetched_at, body);
+        let key = BlobKey::new(source_id, fetched_at, body).after_removals(known.removals);
         let span = Span::child("blob put", SpanKind::Client, Vec::new);
         let put = span.around(self.tools.blobs.put(&key, body)).await.map_err(blob_failed);
         let uri = put.inspect_err(|error| span.fail(error.reason()))?;

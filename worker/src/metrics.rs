@@ -4,6 +4,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
+use store::catalog::Removed;
 
 use crate::{
     ROUTES,
@@ -26,6 +27,13 @@ pub struct WorkerMetrics {
     fetches: Family<OutcomeLabels, Counter>,
     fetched_bytes: Counter,
     put_off: Counter,
+    removed: Family<KindLabels, Counter>,
+}
+
+/// What was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
 }
 
 impl WorkerMetrics {
@@ -37,7 +45,10 @@ impl WorkerMetrics {
             fetches: Family::default(),
             fetched_bytes: Counter::default(),
             put_off: Counter::default(),
+            removed: Family::default(),
         };
+        metrics.removed(&Removed::default());
+        metrics.bodies_removed(0);
         drop(metrics.fetches.get_or_create(&FETCHED));
         registry.register("tipstaff_fetches", "Fetches by how they ended", metrics.fetches.clone());
         registry.register(
@@ -50,7 +61,25 @@ impl WorkerMetrics {
             "Fetches that had to wait for a slot of their host",
             metrics.put_off.clone(),
         );
+        registry.register(
+            "tipstaff_retention_removed",
+            "What subscriptions do not keep and was removed",
+            metrics.removed.clone(),
+        );
         metrics
+    }
+
+    pub(crate) fn removed(&self, removed: &Removed) {
+        let Removed { versions, deliveries, runs, artifacts } = *removed;
+        for (kind, count) in
+            [("Version", versions), ("Delivery", deliveries), ("Run", runs), ("Artifact", artifacts)]
+        {
+            self.removed.get_or_create(&KindLabels { kind }).inc_by(count);
+        }
+    }
+
+    pub(crate) fn bodies_removed(&self, count: u64) {
+        self.removed.get_or_create(&KindLabels { kind: "Body" }).inc_by(count);
     }
 
     pub(crate) fn put_off(&self) {

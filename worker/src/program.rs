@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use crate::{
-    Newsroom, Pipeline, PipelineOptions, Tools, WorkerMetrics,
+    Keeper, KeeperOptions, Newsroom, Pipeline, PipelineOptions, Tools, WorkerMetrics,
     fetch::{AllowedAddresses, Fetcher, GuardedClient, install_crypto_provider},
     http_routes, pdf_reader,
     secrets::{ClusterSecrets, SecretCache, SecretReader},
@@ -40,6 +40,12 @@ struct Arguments {
     /// How long, in seconds, running handlers get to finish after SIGTERM; keep it below the pod's grace period
     #[arg(long, env = "TIPSTAFF_DRAIN_SECONDS", default_value_t = 20)]
     drain_seconds: u64,
+    /// How often, in seconds, a worker of the version role looks for what `spec.retention` does not keep
+    #[arg(long, env = "TIPSTAFF_RETENTION_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..))]
+    retention_seconds: u64,
+    /// How long, in seconds, everything is kept whatever `spec.retention` says: longer than events may be on their way
+    #[arg(long, env = "TIPSTAFF_RETENTION_GRACE_SECONDS", default_value_t = 3600)]
+    retention_grace_seconds: u64,
     /// Where probes and metrics are served
     #[arg(long, env = "TIPSTAFF_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
@@ -178,7 +184,21 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let serving = tokio::spawn(health.serve(stop_health.clone()));
     let watching = tokio::spawn(watch_bus(bus, check, stop_health.clone()));
     tracing::info!(roles = ?options.roles, "working");
+    let keeping = options.roles.contains(&Role::Version).then(|| {
+        let keeper = Keeper::new(
+            &tools,
+            KeeperOptions {
+                look_every: Duration::from_secs(arguments.retention_seconds),
+                grace: Duration::from_secs(arguments.retention_grace_seconds),
+            },
+        );
+        tokio::spawn(keeper.run(shutdown.clone()))
+    });
     let result = pipeline.run(shutdown).await;
+    if let Some(keeping) = keeping {
+        // Also when the pipeline ended by itself: what the keeper does may be cut off at any moment.
+        keeping.abort();
+    }
     stop_health.cancel();
     serving.await?;
     watching.await?;

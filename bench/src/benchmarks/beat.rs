@@ -115,6 +115,7 @@ pub(super) fn subscription(number: usize) -> Result<ScheduledSubscription, BoxEr
             jitter_seconds: if number.is_multiple_of(2) { 300 } else { 0 },
             suspend: false,
             jurisdiction: Some("US-CA".to_owned()),
+            retention: None,
             selection: store::catalog::SelectionSettings::default(),
             targets: Vec::new(),
         },

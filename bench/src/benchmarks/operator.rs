@@ -11,7 +11,7 @@ mod fleet;
 mod floors;
 mod observer;
 mod rest;
-mod topics;
+pub(super) mod topics;
 
 use std::time::Duration;
 

@@ -18,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 use worker::fetch::{AllowedAddresses, Fetcher, GuardedClient};
 use worker::secrets::SecretReader;
 use worker::send::Sender;
-use worker::{News, Newsroom, Pipeline, PipelineError, PipelineOptions, Tools, WorkerMetrics, pdf_reader};
+use worker::{
+    Keeper, KeeperOptions, News, Newsroom, Pipeline, PipelineError, PipelineOptions, Tools, WorkerMetrics,
+    pdf_reader,
+};
 
 use super::secrets::ManifestSecrets;
 use super::{DRAIN, LocalError, LocalOptions};
@@ -88,6 +91,11 @@ impl Parts {
         let news = tools.news.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(pipeline.run(stop.clone()));
+        let keeping = Keeper::new(&tools, KeeperOptions::default()).run(stop.clone());
+        tasks.spawn(async {
+            keeping.await;
+            Ok(())
+        });
         let metrics = OperatorMetrics::register(&mut registry);
         let engine_options =
             EngineOptions { lead, stuck: STUCK, bus, clock, metrics, check: Check::default() };

@@ -236,6 +236,7 @@ mod tests {
                 jitter_seconds: 0,
                 suspend: false,
                 jurisdiction: None,
+                retention: None,
                 selection: store::catalog::SelectionSettings::default(),
                 targets: Vec::new(),
             },

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use crds::{
     HeaderValue, Query, SecretKeyReference, Target, ValidatedDigest, ValidatedFollow, ValidatedHeader,
-    ValidatedSelector, ValidatedSource, ValidatedSubscription, ValidatedTarget, WantedChange,
+    ValidatedRetention, ValidatedSelector, ValidatedSource, ValidatedSubscription, ValidatedTarget,
+    WantedChange,
 };
 use store::catalog::{
-    CatchUp, Concurrency, DigestSettings, FollowSettings, HeaderSetting, HeaderSource, SecretKey,
-    SelectionSettings, SelectorQuery, SelectorSettings, SourceSettings, SubscriptionSettings, TargetPlace,
-    TargetSettings,
+    CatchUp, Concurrency, DigestSettings, FollowSettings, HeaderSetting, HeaderSource, RetentionSettings,
+    SecretKey, SelectionSettings, SelectorQuery, SelectorSettings, SourceSettings, SubscriptionSettings,
+    TargetPlace, TargetSettings,
 };
 
 /// What `Always` stands for.
@@ -58,6 +59,7 @@ pub(super) fn subscription_settings(valid: ValidatedSubscription) -> Subscriptio
         jitter_seconds: u32::try_from(valid.jitter.as_secs()).unwrap_or(u32::MAX),
         suspend: valid.suspend,
         jurisdiction: valid.jurisdiction,
+        retention: retention(valid.retention),
         selection: SelectionSettings {
             selectors: valid.selectors.into_iter().map(|(name, value)| (name, selector(value))).collect(),
             remove: valid.remove,
@@ -65,6 +67,10 @@ pub(super) fn subscription_settings(valid: ValidatedSubscription) -> Subscriptio
         },
         targets: valid.delivery.into_iter().map(target).collect(),
     }
+}
+
+fn retention(ValidatedRetention { versions, age }: ValidatedRetention) -> Option<RetentionSettings> {
+    (versions.is_some() || age.is_some()).then(|| RetentionSettings { versions, age_ms: age.map(millis) })
 }
 
 fn header(header: ValidatedHeader) -> HeaderSetting {
@@ -170,6 +176,7 @@ selectors:
   items: {jsonPath: $.items}
 remove: [nav]
 ignore: [printed]
+retention: {versions: 3, age: 48h}
 delivery:
   - name: hook
     webhook: {url: "https://example.org/hook", secretRef: {name: a, key: b}, previousSecretRef: {name: c, key: d}}
@@ -181,6 +188,8 @@ delivery:
   - {name: archive, s3: {bucket: archive, prefix: changes/}}
 "#,
         );
+        let kept = RetentionSettings { versions: Some(3), age_ms: Some(48 * 3_600_000) };
+        assert_eq!(settings.retention, Some(kept));
         let selector = |query, attr: Option<&str>, all, optional| SelectorSettings {
             query,
             attr: attr.map(str::to_owned),

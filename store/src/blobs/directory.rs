@@ -78,6 +78,16 @@ impl Blobs for DirectoryBlobs {
         tokio::fs::try_exists(path).await.map_err(BlobError::file("look for the blob", path))
     }
 
+    async fn delete(&self, uri: &BlobUri) -> Result<(), BlobError> {
+        let path = self.path_of(uri)?;
+        match tokio::fs::remove_file(path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(BlobError::file("delete the blob", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn put_object(
         &self,
         bucket: &str,

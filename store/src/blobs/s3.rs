@@ -51,8 +51,8 @@ const DEFAULT_REGION: &str = "us-east-1";
 
 /// How to reach a bucket.
 ///
-/// The credentials need `s3:GetObject` and `s3:PutObject` on its objects and `s3:ListBucket` on the bucket (without it a
-/// missing object is answered by 403), and `s3:CreateBucket` if it is not there yet.
+/// The credentials need `s3:GetObject`, `s3:PutObject` and, for retention, `s3:DeleteObject` on its objects, `s3:ListBucket`
+/// on the bucket (without it a missing object is answered by 403), and `s3:CreateBucket` if it is not there yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Options {
     /// `http` or `https` URL of the object store; none for Amazon's own.
@@ -193,6 +193,14 @@ impl Blobs for S3Blobs {
     async fn exists(&self, uri: &BlobUri) -> Result<bool, BlobError> {
         let (bucket, key) = self.object(uri)?;
         Ok(self.byte_size(bucket, key).await?.is_some())
+    }
+
+    async fn delete(&self, uri: &BlobUri) -> Result<(), BlobError> {
+        let (bucket, key) = self.object(uri)?;
+        match self.client.delete_object().bucket(bucket).key(key).send().await {
+            Err(error) if !is_missing(&error) => Err(failure("delete", uri.to_string(), error)),
+            _ => Ok(()),
+        }
     }
 
     async fn put_object(

@@ -104,6 +104,15 @@ pub struct LatestArtifact {
     pub requested_at: Option<Timestamp>,
 }
 
+/// What is known of a body by its source and hash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownBody {
+    /// Where it is, if it is stored.
+    pub blob_uri: Option<String>,
+    /// How often it was stored and removed before. Each time it has another address.
+    pub removals: i64,
+}
+
 /// Of `documents d` and `artifacts a`.
 pub(super) const ARTIFACT_COLUMNS: &str = "a.id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, \
      coalesce(d.changed, false) as changed, a.fetched_at";
@@ -113,15 +122,11 @@ pub(super) const LATEST_COLUMNS: &str = "l.id as latest_id, l.final_url, l.reque
      l.content_type, l.sniffed_type, l.sniffed_list, l.charset, l.byte_size, l.etag, l.last_modified, l.requested_at";
 
 impl Catalog {
-    /// Where the source's body of this hash is stored, if it is.
+    /// Whether and where the source's body of this hash is stored.
     ///
     /// # Errors
     /// When the catalog fails.
-    pub async fn stored_blob(
-        &self,
-        source_id: i64,
-        fetch_hash: &str,
-    ) -> Result<Option<String>, CatalogError> {
+    pub async fn stored_blob(&self, source_id: i64, fetch_hash: &str) -> Result<KnownBody, CatalogError> {
         self.stored_blobs.ask((source_id, fetch_hash.to_owned())).await
     }
 
@@ -173,14 +178,16 @@ pub(super) struct StoredBlobs;
 impl Statement for StoredBlobs {
     /// The source and the hash.
     type Question = (i64, String);
-    type Answer = Option<String>;
+    type Answer = KnownBody;
 
-    async fn ask(pool: &PgPool, questions: &[Self::Question]) -> Result<Vec<Option<String>>, CatalogError> {
+    async fn ask(pool: &PgPool, questions: &[Self::Question]) -> Result<Vec<KnownBody>, CatalogError> {
         let (sources, hashes): (Vec<i64>, Vec<&str>) =
             questions.iter().map(|(source_id, hash)| (*source_id, hash.as_str())).unzip();
-        sqlx::query_scalar(
+        let rows = sqlx::query(
             "select (select blob_uri from artifacts a
-                 where a.source_id = q.source_id and a.fetch_hash = q.fetch_hash limit 1)
+                 where a.source_id = q.source_id and a.fetch_hash = q.fetch_hash limit 1) as blob_uri,
+                 (select count(*) from removed_blobs b
+                 where b.source_id = q.source_id and b.fetch_hash = q.fetch_hash) as removals
              from unnest($1::bigint[], $2::text[]) with ordinality as q (source_id, fetch_hash, number)
              order by q.number",
         )
@@ -188,7 +195,11 @@ impl Statement for StoredBlobs {
         .bind(hashes)
         .fetch_all(pool)
         .await
-        .map_err(failed("look up stored bodies"))
+        .map_err(failed("look up stored bodies"))?;
+        let known = rows.iter().map(|row| {
+            Ok(KnownBody { blob_uri: row.try_get("blob_uri")?, removals: row.try_get("removals")? })
+        });
+        known.collect::<Result<_, _>>().map_err(failed("read stored bodies"))
     }
 }
 

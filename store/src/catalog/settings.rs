@@ -135,6 +135,18 @@ pub struct SubscriptionSettings {
     /// Who is told of changes.
     #[serde(default)]
     pub targets: Vec<TargetSettings>,
+    /// Which versions are kept; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionSettings>,
+}
+
+/// Which versions of a document are kept besides the newest: those that either keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionSettings {
+    /// The newest so many.
+    pub versions: Option<u32>,
+    /// Those that are younger.
+    pub age_ms: Option<u64>,
 }
 
 /// What is taken out of documents, and what of it does not count.

@@ -235,6 +235,7 @@ fn subscription(number: usize, source_id: i64, created_at: Timestamp) -> Subscri
         jitter_seconds: 0,
         suspend: false,
         jurisdiction: None,
+        retention: None,
         selection: store::catalog::SelectionSettings::default(),
         targets: Vec::new(),
     };

@@ -21,7 +21,7 @@ const FLOOR_TOPIC: &str = "floor";
 const FLOOR_PARTITIONS: i32 = 6;
 
 #[derive(Clone)]
-pub(super) struct Topics {
+pub(in crate::benchmarks) struct Topics {
     brokers: String,
     prefix: String,
 }
@@ -30,12 +30,12 @@ pub(super) struct Topics {
 pub(super) type Ends = Vec<(i32, i64)>;
 
 impl Topics {
-    pub(super) fn of(tipstaff: &Installation) -> Result<Self, BoxError> {
+    pub(in crate::benchmarks) fn of(tipstaff: &Installation) -> Result<Self, BoxError> {
         Ok(Self { brokers: tipstaff.stack.kafka_brokers()?, prefix: tipstaff.prefix.clone() })
     }
 
     /// The sum of the offsets at which the topics' partitions end: it grows with each event.
-    pub(super) async fn ends(&self) -> Result<i64, BoxError> {
+    pub(in crate::benchmarks) async fn ends(&self) -> Result<i64, BoxError> {
         let topics = self.clone();
         spawn_blocking(move || {
             let consumer = topics.consumer()?;
