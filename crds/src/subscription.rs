@@ -313,9 +313,13 @@ pub struct LastRun {
     /// How far the run got: `Pending`, `Running`, `Succeeded`, `Failed` or `Skipped`.
     pub phase: RunPhase,
 
-    /// Why the run ended as it did, as one word.
+    /// Why the run ended as it did, as one word; while it goes on, what failed and is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+
+    /// The same as a sentence, and what else is to be said of the run: how many documents wait for a later one, for instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 
     /// Id under which everything the run did can be found in traces and logs (W3C Trace Context, 32 hex digits).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -135,6 +135,15 @@ pub enum BusError {
     Topics(#[source] BoxError),
 }
 
+/// A record that may not have been published.
+#[derive(Debug)]
+pub struct Unacknowledged {
+    /// Which of those that were given, from 0.
+    pub number: usize,
+    /// Why.
+    pub error: BusError,
+}
+
 /// One member of a consumer group.
 ///
 /// A record counts as done only when an offset beyond it is stored: what is not done when a member goes is
@@ -167,7 +176,17 @@ pub trait Bus: Send + Sync {
     ///
     /// # Errors
     /// When one was not acknowledged; others may have been published nevertheless.
-    async fn publish(&self, records: &[Record]) -> Result<(), BusError>;
+    async fn publish(&self, records: &[Record]) -> Result<(), BusError> {
+        self.publish_each(records)
+            .await
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |unacknowledged| Err(unacknowledged.error))
+    }
+
+    /// The same, and tells which records were not acknowledged: where a part of the bus is away, all that goes elsewhere is
+    /// published.
+    async fn publish_each(&self, records: &[Record]) -> Vec<Unacknowledged>;
 
     /// Publishes a record to the topic of exactly its name, without the installation's prefix: to one that is not
     /// Tipstaff's ([`Topic::is_reserved`]). Waits until it is acknowledged.

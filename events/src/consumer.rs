@@ -15,7 +15,7 @@ use crate::{
     envelope::ADDRESSEE,
     error_chain,
     in_flight::{Lanes, Watermarks},
-    metrics::{JobLabels, Outcome, OutcomeLabels, UNKNOWN_JOB},
+    metrics::{JobLabels, Outcome, OutcomeLabels, ReasonLabels, UNKNOWN_JOB},
     run_reasons,
     spans::Span,
 };
@@ -298,8 +298,14 @@ impl Job {
     async fn publish(&self, record: &Record, event: &Event, emitted: &[Event]) -> Finish {
         let records: Vec<_> = emitted.iter().map(Event::to_record).collect();
         let published = self
-            .until_done("events were not published", || async {
-                if records.is_empty() { Ok(()) } else { self.bus.publish(&records).await }
+            .until_done("events were neither published nor kept", || async {
+                let unacknowledged = self.bus.publish_each(&records).await;
+                let Some(first) = unacknowledged.first() else { return Ok(()) };
+                // Who waits here, for one partition without a leader, does nothing for all others.
+                let (error, count) = (error_chain(&first.error), unacknowledged.len());
+                warn!(error, count, "events were not published, and wait in the outbox");
+                let kept = unacknowledged.iter().filter_map(|record| emitted.get(record.number));
+                self.setbacks.keep(&kept.collect::<Vec<_>>()).await
             })
             .await;
         self.count(record, &event.job_type, Outcome::Handled, published)
@@ -317,6 +323,10 @@ impl Job {
                     .await;
                 if put_off == Some(PutOff::GivenUp) {
                     return self.dead_letter(record, &event.job_type, source.as_ref()).await;
+                }
+                if put_off.is_some() {
+                    let labels = ReasonLabels { job_type: event.job_type.clone(), reason };
+                    self.metrics.put_off.get_or_create(&labels).inc();
                 }
                 self.count(record, &event.job_type, Outcome::PutOff, put_off)
             }

@@ -157,6 +157,12 @@ pub trait Setbacks: Send + Sync {
     /// # Errors
     /// When that could not be recorded: the caller tries again.
     async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<GivenUp, BoxError>;
+
+    /// Keeps what a handler emitted and the bus did not take, until the bus takes it.
+    ///
+    /// # Errors
+    /// When that could not be recorded: the caller tries again, first to publish them.
+    async fn keep(&self, emitted: &[&Event]) -> Result<(), BoxError>;
 }
 
 /// `topic -> job type -> handler`.

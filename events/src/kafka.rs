@@ -24,7 +24,7 @@ use rdkafka::{
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::{Bus, BusError, Consumer, Record, Topic};
+use crate::{Bus, BusError, Consumer, Record, Topic, Unacknowledged};
 
 pub use dead_letters::{
     DeadLetter, DeadLetterError, DeadLetterPartition, DeadLetters, LetterRange, REDRIVE_GROUP,
@@ -78,12 +78,7 @@ impl KafkaBus {
     }
 
     /// An idempotent producer that lost track of its sequence, after a broker lost data, never works again.
-    fn replace_if_fatal(&self, error: &BusError) {
-        let BusError::Publish { source, .. } = error else { return };
-        let code = source.downcast_ref::<KafkaError>().and_then(KafkaError::rdkafka_error_code);
-        if code != Some(RDKafkaErrorCode::Fatal) {
-            return;
-        }
+    fn replace_producer(&self, error: &BusError) {
         warn!(%error, "the Kafka producer failed for good and is made anew");
         match producer(&self.options) {
             Ok(new) => *self.producer.write().unwrap_or_else(PoisonError::into_inner) = new,
@@ -113,43 +108,58 @@ impl KafkaBus {
         producer.send_result(message).map_err(|(error, _)| error)
     }
 
+    /// Those that were not acknowledged, in their order.
     async fn publish_with(
         producer: &FutureProducer,
         prefix: &str,
         records: &[Record],
-    ) -> Result<(), BusError> {
+    ) -> Vec<Unacknowledged> {
         let mut deliveries = VecDeque::with_capacity(records.len().min(IN_FLIGHT));
-        for record in records {
+        let mut failed = Vec::new();
+        let settle = async |(number, topic, delivery): (usize, &String, DeliveryFuture),
+                            failed: &mut Vec<Unacknowledged>| {
+            if let Err(error) = acknowledged(topic, delivery).await {
+                failed.push(Unacknowledged { number, error });
+            }
+        };
+        for (number, record) in records.iter().enumerate() {
             let delivery = loop {
                 match Self::enqueue(producer, prefix, record) {
-                    Ok(delivery) => break delivery,
+                    Ok(delivery) => break Some(delivery),
                     Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                         match deliveries.pop_front() {
-                            Some((topic, oldest)) => acknowledged(topic, oldest).await?,
+                            Some(oldest) => settle(oldest, &mut failed).await,
                             // The queue is full of other callers' records.
                             None => sleep(Duration::from_millis(5)).await,
                         }
                     }
-                    Err(error) => return Err(publish_error(&record.topic, error)),
+                    Err(error) => {
+                        failed.push(Unacknowledged { number, error: publish_error(&record.topic, error) });
+                        break None;
+                    }
                 }
             };
             if deliveries.len() >= IN_FLIGHT
-                && let Some((topic, oldest)) = deliveries.pop_front()
+                && let Some(oldest) = deliveries.pop_front()
             {
-                acknowledged(topic, oldest).await?;
+                settle(oldest, &mut failed).await;
             }
-            deliveries.push_back((&record.topic, delivery));
+            deliveries.extend(delivery.map(|delivery| (number, &record.topic, delivery)));
         }
-        for (topic, delivery) in deliveries {
-            acknowledged(topic, delivery).await?;
+        for delivery in deliveries {
+            settle(delivery, &mut failed).await;
         }
-        Ok(())
+        failed.sort_by_key(|unacknowledged| unacknowledged.number);
+        failed
     }
 
     /// Publishes records to topics whose names follow `prefix`.
-    async fn publish_behind(&self, prefix: &str, records: &[Record]) -> Result<(), BusError> {
-        let published = Self::publish_with(&self.producer(), prefix, records).await;
-        published.inspect_err(|error| self.replace_if_fatal(error))
+    async fn publish_behind(&self, prefix: &str, records: &[Record]) -> Vec<Unacknowledged> {
+        let failed = Self::publish_with(&self.producer(), prefix, records).await;
+        if let Some(fatal) = failed.iter().find(|unacknowledged| is_fatal(&unacknowledged.error)) {
+            self.replace_producer(&fatal.error);
+        }
+        failed
     }
 
     async fn missing_topics(&self) -> Result<Vec<String>, BusError> {
@@ -170,14 +180,17 @@ impl KafkaBus {
 
 #[async_trait]
 impl Bus for KafkaBus {
-    async fn publish(&self, records: &[Record]) -> Result<(), BusError> {
+    async fn publish_each(&self, records: &[Record]) -> Vec<Unacknowledged> {
         self.publish_behind(&self.options.prefix, records).await
     }
 
     async fn publish_unprefixed(&self, record: &Record) -> Result<(), BusError> {
         topic_of_others::check(self.producer(), &record.topic).await?;
-        let published = self.publish_behind("", std::slice::from_ref(record)).await;
-        published.map_err(topic_of_others::without_permission)
+        let failed = self.publish_behind("", std::slice::from_ref(record)).await;
+        failed
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |failed| Err(topic_of_others::without_permission(failed.error)))
     }
 
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, BusError> {
@@ -252,6 +265,12 @@ async fn acknowledged(topic: &str, delivery: DeliveryFuture) -> Result<(), BusEr
         // The client is gone before it heard from the broker.
         Err(_) => Err(publish_error(topic, KafkaError::Canceled)),
     }
+}
+
+fn is_fatal(error: &BusError) -> bool {
+    let BusError::Publish { source, .. } = error else { return false };
+    let code = source.downcast_ref::<KafkaError>().and_then(KafkaError::rdkafka_error_code);
+    code == Some(RDKafkaErrorCode::Fatal)
 }
 
 fn publish_error(topic: &str, error: KafkaError) -> BusError {

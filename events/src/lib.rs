@@ -18,7 +18,7 @@ pub mod spans;
 mod topics;
 mod trace;
 
-pub use bus::{Bus, BusError, Consumer, Partition, Received, Record, Revocation, Signal};
+pub use bus::{Bus, BusError, Consumer, Partition, Received, Record, Revocation, Signal, Unacknowledged};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use consumer::{ConsumerLoop, ConsumerLoopOptions, LoopError};
 pub use envelope::{DecodeError, Event, EventId};

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use crate::{Bus, BusError, Consumer, Partition, Received, Record, Signal, Topic};
+use crate::{Bus, BusError, Consumer, Partition, Received, Record, Signal, Topic, Unacknowledged};
 
 /// How many records a topic holds: publishing waits for room while a group still has to read the oldest;
 /// where no group reads the topic, the oldest is dropped, as a Kafka topic's retention does.
@@ -90,7 +90,7 @@ impl State {
 
 #[async_trait]
 impl Bus for MemoryBus {
-    async fn publish(&self, records: &[Record]) -> Result<(), BusError> {
+    async fn publish_each(&self, records: &[Record]) -> Vec<Unacknowledged> {
         for record in records {
             loop {
                 let changed = self.shared.changed.notified();
@@ -101,7 +101,7 @@ impl Bus for MemoryBus {
             }
             self.shared.changed.notify_waiters();
         }
-        Ok(())
+        Vec::new()
     }
 
     async fn publish_unprefixed(&self, record: &Record) -> Result<(), BusError> {

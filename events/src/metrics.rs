@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::Topic;
+use crate::{Topic, run_reasons};
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -35,6 +35,12 @@ pub(crate) struct OutcomeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ReasonLabels {
+    pub(crate) job_type: String,
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct JobLabels {
     pub(crate) job_type: String,
 }
@@ -43,6 +49,7 @@ pub(crate) struct JobLabels {
 #[derive(Clone)]
 pub struct ConsumerMetrics {
     pub(crate) events: Family<OutcomeLabels, Counter>,
+    pub(crate) put_off: Family<ReasonLabels, Counter>,
     pub(crate) seconds: Family<JobLabels, Histogram, fn() -> Histogram>,
     pub(crate) in_flight: Gauge,
 }
@@ -53,17 +60,25 @@ impl ConsumerMetrics {
     pub fn register(registry: &mut Registry, jobs: impl IntoIterator<Item = (Topic, &'static str)>) -> Self {
         let metrics = Self {
             events: Family::default(),
+            put_off: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 4.0, 9))),
             in_flight: Gauge::default(),
         };
         for (topic, job_type) in jobs {
             drop(metrics.seconds.get_or_create(&JobLabels { job_type: job_type.to_owned() }));
+            let reason = run_reasons::CATALOG_UNAVAILABLE;
+            drop(metrics.put_off.get_or_create(&ReasonLabels { job_type: job_type.to_owned(), reason }));
             for outcome in Outcome::ALL {
                 let (topic, job_type) = (topic.name().to_owned(), job_type.to_owned());
                 drop(metrics.events.get_or_create(&OutcomeLabels { topic, job_type, outcome }));
             }
         }
         registry.register("tipstaff_events", "Events by what became of them", metrics.events.clone());
+        registry.register(
+            "tipstaff_events_put_off",
+            "Events that are tried again, by what stood in their way",
+            metrics.put_off.clone(),
+        );
         registry.register(
             "tipstaff_handler_duration_seconds",
             "Time that a handler took for an event",

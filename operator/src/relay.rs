@@ -16,6 +16,9 @@ use crate::{OperatorMetrics, backoff::Backoff};
 const EVENTS_AT_ONCE: i64 = 1_000;
 /// How often to look for events that workers put off: nobody notifies of those. Looking is one read of an index.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_millis(500);
+/// How long events wait that the bus did not take while it took others: those of a partition without a leader, for one. Each
+/// attempt holds up the others for as long as it takes to fail.
+const TRY_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(20);
 const PART: &str = "outbox";
 
 pub(crate) struct Relay {
@@ -55,10 +58,15 @@ impl Relay {
         info!("topics are there");
         self.check.well(PART);
         backoff.reset();
+        // Until when events wait that the bus did not take.
+        let mut held_until = None;
         loop {
-            match self.publish_available().await {
+            match self.publish_available(&mut held_until).await {
                 Ok(next) => {
-                    self.check.well(PART);
+                    if held_until.is_none_or(|until| until < self.clock.now()) {
+                        held_until = None;
+                        self.check.well(PART);
+                    }
                     backoff.reset();
                     tokio::select! {
                         () = self.wake.notified() => {}
@@ -73,8 +81,8 @@ impl Relay {
         }
     }
 
-    /// Publishes what is available and says when to look again.
-    async fn publish_available(&self) -> Result<Timestamp, RelayError> {
+    /// Publishes what is available and says when to look again. What the bus does not take while it takes others waits.
+    async fn publish_available(&self, held_until: &mut Option<Timestamp>) -> Result<Timestamp, RelayError> {
         loop {
             let now = self.clock.now();
             let look_again = now.checked_add(LOOK_AGAIN).unwrap_or(now);
@@ -83,15 +91,29 @@ impl Relay {
                 Some(next) if next > now => return Ok(next.min(look_again)),
                 Some(_) => {}
             }
-            let batch = self.catalog.take_outbox(EVENTS_AT_ONCE, now).await?;
+            let mut batch = self.catalog.take_outbox(EVENTS_AT_ONCE, now).await?;
             if batch.records.is_empty() {
                 // Another relay holds them.
                 return Ok(look_again);
             }
-            self.bus.publish(&batch.records).await?;
+            let mut unacknowledged = self.bus.publish_each(&batch.records).await;
             let count = batch.records.len();
+            let is_full = i64::try_from(count).is_ok_and(|count| count >= EVENTS_AT_ONCE);
+            // Of a whole batch others may stand behind it.
+            if unacknowledged.len() == count
+                && !is_full
+                && let Some(first) = unacknowledged.pop()
+            {
+                return Err(first.error.into());
+            }
+            if let Some(first) = unacknowledged.first() {
+                let later = self.clock.now().checked_add(TRY_AGAIN_AFTER).unwrap_or(now);
+                batch.put_back(unacknowledged.iter().map(|record| record.number), later).await?;
+                *held_until = Some(later);
+                self.failed(&first.error, "some events were not published and are tried again later");
+            }
             batch.commit().await?;
-            self.metrics.relayed(count);
+            self.metrics.relayed(count - unacknowledged.len());
         }
     }
 

@@ -3,7 +3,11 @@
 //! The workers end a run in the catalog, with its last document. Here that is noticed, by looking at the runs that are
 //! known to be active: where none is, nothing is asked. Active runs that get no further are helped on, or ended.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use events::{Clock, error_chain};
 use jiff::SignedDuration;
@@ -23,6 +27,8 @@ use crate::{OperatorMetrics, backoff::Backoff};
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How many of them one statement looks at.
 const RUNS_AT_ONCE: usize = 5_000;
+/// How often it is looked what active runs are held up by.
+const LOOK_FOR_SETBACKS: Duration = Duration::from_secs(5);
 /// How often runs that are stuck are looked for, at most: more often where they are so sooner.
 const LOOK_FOR_STUCK: Duration = Duration::from_secs(30);
 /// How often late deliveries are looked for.
@@ -37,6 +43,11 @@ const LISTENER_BUFFER: usize = 4_096;
 pub enum RunEvent {
     /// It was made, or its due time was skipped.
     Fired(FiredRun),
+    /// Something stands in its way and is tried again, as its row says.
+    SetBack {
+        /// The catalog's id of its subscription.
+        subscription_id: i64,
+    },
     /// It ended.
     Ended(RunReport),
 }
@@ -78,6 +89,8 @@ pub(crate) struct RunTracker {
     fired: mpsc::UnboundedReceiver<Vec<Uuid>>,
     events: broadcast::Sender<RunEvent>,
     active: VecDeque<Uuid>,
+    /// What was told of those of them that are held up.
+    set_back: HashMap<Uuid, String>,
 }
 
 impl RunTracker {
@@ -91,8 +104,8 @@ impl RunTracker {
         let (sender, fired) = mpsc::unbounded_channel();
         let (events, _) = broadcast::channel(LISTENER_BUFFER);
         let handle = RunTrackerHandle { fired: sender, events: events.clone() };
-        let active = VecDeque::new();
-        (Self { lead, stuck, clock, relay, metrics, fired, events, active }, handle)
+        let (active, set_back) = (VecDeque::new(), HashMap::new());
+        (Self { lead, stuck, clock, relay, metrics, fired, events, active, set_back }, handle)
     }
 
     /// Takes over the runs that are active already.
@@ -112,6 +125,7 @@ impl RunTracker {
         // Kept over the loop's turns: new runs must not put the next look off.
         let mut next_look = Instant::now();
         let mut next_stuck_look = Instant::now() + look_for_stuck;
+        let mut next_setback_look = Instant::now() + LOOK_FOR_SETBACKS;
         let mut next_late_look = Instant::now() + LOOK_FOR_LATE;
         loop {
             let result = tokio::select! {
@@ -132,6 +146,10 @@ impl RunTracker {
                     next_look = Instant::now() + LOOK_AGAIN;
                     self.look().await
                 },
+                () = sleep_until(next_setback_look), if !self.active.is_empty() => {
+                    next_setback_look = Instant::now() + LOOK_FOR_SETBACKS;
+                    self.look_for_setbacks().await
+                },
                 () = sleep_until(next_stuck_look), if !self.active.is_empty() => {
                     next_stuck_look = Instant::now() + look_for_stuck;
                     self.mend_stuck().await
@@ -151,6 +169,20 @@ impl RunTracker {
                 }
             }
         }
+    }
+
+    async fn look_for_setbacks(&mut self) -> Result<(), CatalogError> {
+        let told = std::mem::take(&mut self.set_back);
+        let active: Vec<Uuid> = self.active.iter().copied().collect();
+        for ids in active.chunks(RUNS_AT_ONCE) {
+            for run in self.lead.catalog().set_back_runs(ids).await? {
+                if told.get(&run.id) != Some(&run.message) {
+                    let _ = self.events.send(RunEvent::SetBack { subscription_id: run.subscription_id });
+                }
+                self.set_back.insert(run.id, run.message);
+            }
+        }
+        Ok(())
     }
 
     async fn mend_stuck(&self) -> Result<(), CatalogError> {

@@ -67,6 +67,7 @@ fn last_run(run: &RunReport) -> LastRun {
             RunPhase::Skipped => crds::RunPhase::Skipped,
         },
         reason: run.reason.clone(),
+        message: run.message.clone(),
         trace_id: Some(run.trace_id.clone()),
         finished_at: run.finished_at.map(seconds),
     }

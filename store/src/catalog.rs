@@ -60,7 +60,7 @@ pub use object_key::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};
 pub use retention::{KeepingSubscription, KeepingTime, Removed};
 pub use robots::{RobotsOutcome, RobotsRecord};
-pub use runs::{BegunRun, RunPhase, RunPlan, RunReport, Trigger, WaitingDocument};
+pub use runs::{BegunRun, RunPhase, RunPlan, RunReport, SetBackRun, Trigger, WaitingDocument};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
 pub use sending::{DeliveredVersion, DeliveryAttempt, DeliveryOutcome, DeliveryWork, VersionEvidence};
 pub use settings::{

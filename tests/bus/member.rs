@@ -208,4 +208,8 @@ impl Setbacks for Noted {
         self.note(Setback::GivenUp { id: event.id, reason, message: message.to_owned() })?;
         Ok(if self.is_unseen { GivenUp::Unseen } else { GivenUp::Seen })
     }
+
+    async fn keep(&self, _: &[&Event]) -> Result<(), BoxError> {
+        Err("there is no outbox".into())
+    }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use events::{Bus, BusError, Consumer, Event, HandlerError, Record, Topic};
+use events::{Bus, BusError, Consumer, Event, HandlerError, Record, Topic, Unacknowledged};
 use tests::eventually;
 use tokio::{sync::Semaphore, time::Instant};
 
@@ -191,7 +191,7 @@ impl Troubled {
 
 #[async_trait]
 impl Bus for Troubled {
-    async fn publish(&self, records: &[Record]) -> Result<(), BusError> {
+    async fn publish_each(&self, records: &[Record]) -> Vec<Unacknowledged> {
         let attempt = {
             let mut tried = self.tried.lock().unwrap();
             tried.extend_from_slice(records);
@@ -200,9 +200,11 @@ impl Bus for Troubled {
         match self.trouble {
             Trouble::Blocks => std::future::pending().await,
             Trouble::Fails(times) if attempt <= times => {
-                Err(BusError::Publish { topic: records[0].topic.clone(), source: "no broker".into() })
+                let error =
+                    || BusError::Publish { topic: records[0].topic.clone(), source: "no broker".into() };
+                (0..records.len()).map(|number| Unacknowledged { number, error: error() }).collect()
             }
-            Trouble::Fails(_) => self.bus.publish(records).await,
+            Trouble::Fails(_) => self.bus.publish_each(records).await,
         }
     }
 

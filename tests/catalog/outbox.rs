@@ -55,6 +55,27 @@ async fn an_event_comes_out_as_it_went_in() {
 }
 
 #[tokio::test]
+async fn what_is_put_back_comes_out_later_as_it_was_and_the_others_are_gone() {
+    let place = Place::new().await;
+    let [first, mut held, last] = [1, 2, 3].map(event);
+    held.attempt = 3;
+    for event in [&first, &held, &last] {
+        delay(&place, event, NOON).await;
+    }
+    let mut batch = place.catalog.take_outbox(10, NOON).await.unwrap();
+    assert_eq!(ids(&batch), [first.id, held.id, last.id]);
+    batch.put_back([1], minute(1)).await.unwrap();
+    batch.commit().await.unwrap();
+    assert_eq!(place.catalog.next_outbox().await.unwrap(), Some(minute(1)));
+    let batch = place.catalog.take_outbox(10, minute(1)).await.unwrap();
+    assert_eq!(batch.records.len(), 1);
+    assert_eq!(Event::from_record(&batch.records[0]).unwrap(), held);
+    // Whose run it is stays known: a run with an event in the outbox is not stuck.
+    drop(batch);
+    assert_eq!(place.number("select count(*) from outbox where run_id is not null").await, 1);
+}
+
+#[tokio::test]
 async fn a_batch_that_is_dropped_is_put_back_and_one_that_is_committed_is_gone() {
     let place = Place::new().await;
     fill(&place, 3).await;

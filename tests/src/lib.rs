@@ -9,6 +9,7 @@ mod object_store;
 mod origin;
 pub mod politeness;
 mod process;
+mod proxy;
 mod random;
 mod waiting;
 
@@ -18,6 +19,7 @@ pub use kafka_topic::{KafkaRecord, KafkaTopic};
 pub use object_store::s3_client;
 pub use origin::{Origin, Request};
 pub use process::{Process, program};
+pub use proxy::{Proxy, Traffic};
 pub use random::Random;
 pub use waiting::eventually;
 

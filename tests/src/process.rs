@@ -109,6 +109,21 @@ impl Process {
         answer
     }
 
+    /// The value of a series among its metrics, such as `tipstaff_leader` or `name{label="value"}`; none while there is no such.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let metrics = self.probe("/metrics").await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map(|value| value.trim().parse().unwrap())
+    }
+
+    /// The most memory that it ever had in use, in bytes (Linux: `VmHWM`).
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().unwrap();
+        kibibytes * 1024
+    }
+
     /// What it logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -18,7 +18,7 @@ pub use choice::choose;
 pub use feed::feed_links;
 pub use kind::{ListKind, list_kind, sniffed_list};
 pub use page::page_links;
-pub use sitemap::{Sitemap, sitemap_links};
+pub use sitemap::{MAX_ENTRIES, Sitemap, sitemap_links};
 
 /// The longest URL that is taken for a link, in bytes: servers refuse longer ones (RFC 9110, 4.1, asks for 8000).
 const MAX_URL_BYTES: usize = 8192;

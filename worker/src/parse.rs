@@ -138,13 +138,18 @@ impl Parse {
         artifact: &StoredBytes,
         selection: Arc<Selection>,
     ) -> Result<Extraction, HandlerError> {
-        // The semaphore is never closed.
-        let _permit = PERMITS.acquire().await;
-        let bytes = read_blob(&self.tools, &artifact.blob_uri, LARGEST).await?.map_err(|TooLarge| {
+        let too_large = || {
             let message =
                 format!("the document has {} bytes; at most {LARGEST} are parsed", artifact.byte_size);
             permanent(run_reasons::TOO_LARGE, message)
-        })?;
+        };
+        if u64::try_from(artifact.byte_size).is_ok_and(|size| size > LARGEST) {
+            return Err(too_large());
+        }
+        // The semaphore is never closed.
+        let _permit = PERMITS.acquire().await;
+        let bytes =
+            read_blob(&self.tools, &artifact.blob_uri, LARGEST).await?.map_err(|TooLarge| too_large())?;
         let content_type = artifact.content_type.clone();
         let kind = Kind::of(&bytes, content_type.as_deref());
         let extraction = if kind == Kind::Pdf {

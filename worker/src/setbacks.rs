@@ -7,7 +7,7 @@ use events::{
     BoxError, Clock, CrawlUrl, DeliveryRequest, Event, GivenUp, Payload, PutOff, Setbacks, VersioningResult,
     run_reasons,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 use serde::Deserialize;
 use store::catalog::{Catalog, WantedBy};
 use uuid::Uuid;
@@ -60,6 +60,11 @@ impl Setbacks for CatalogSetbacks {
         }
         if let Ok(OfRun { run_id, subscription_id, .. }) = serde_json::from_slice(&event.payload) {
             let message = message.to_owned();
+            if !is_of_delivery(event) {
+                let at = retry_at.round(Unit::Second).unwrap_or(retry_at);
+                let noted = format!("{message}; it is tried again at {at}");
+                self.catalog.note_run_setback(run_id, reason, &noted).await?;
+            }
             self.news.tell(News::Setback(Setback { run_id, subscription_id, reason, message, retry_at }));
         }
         Ok(PutOff::Later)
@@ -77,6 +82,10 @@ impl Setbacks for CatalogSetbacks {
             Err(_) => return Ok(GivenUp::Unseen),
         }
         Ok(GivenUp::Seen)
+    }
+
+    async fn keep(&self, emitted: &[&Event]) -> Result<(), BoxError> {
+        Ok(self.catalog.keep(emitted, self.clock.now()).await?)
     }
 }
 

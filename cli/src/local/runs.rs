@@ -51,6 +51,8 @@ pub(super) fn group(events: Vec<RunEvent>) -> Vec<Happening> {
                 continue;
             }
             RunEvent::Fired(run) => run,
+            // The workers of this process tell it themselves.
+            RunEvent::SetBack { .. } => continue,
         };
         let Some(skip) = run.skip.clone() else {
             happenings.push(Happening::Started(run));

@@ -109,6 +109,7 @@ impl StatusWriter {
             loop {
                 match runs.recv().await {
                     Ok(RunEvent::Fired(run)) => board.catalog_changed(run.subscription_id),
+                    Ok(RunEvent::SetBack { subscription_id }) => board.catalog_changed(subscription_id),
                     Ok(RunEvent::Ended(run)) => board.catalog_changed(run.subscription_id),
                     Err(broadcast::error::RecvError::Lagged(_)) => board.all_changed(),
                     Err(broadcast::error::RecvError::Closed) => return,

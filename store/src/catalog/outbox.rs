@@ -14,6 +14,8 @@ use super::{Catalog, CatalogError, failed, sql_time, time};
 pub struct OutboxBatch {
     /// As they are to be published, in the order in which they became available.
     pub records: Vec<Record>,
+    /// The run of each, if it goes on with it.
+    runs: Vec<Option<Uuid>>,
     transaction: Transaction<'static, Postgres>,
 }
 
@@ -24,6 +26,46 @@ impl OutboxBatch {
     /// When the catalog fails; then they will be published again.
     pub async fn commit(self) -> Result<(), CatalogError> {
         self.transaction.commit().await.map_err(failed("remove published events"))
+    }
+
+    /// Lets those of these numbers, from 0, wait until `available_at`; as with the others, that counts when committed.
+    ///
+    /// # Errors
+    /// When the catalog fails; then nothing can be committed.
+    pub async fn put_back(
+        &mut self,
+        numbers: impl IntoIterator<Item = usize>,
+        available_at: Timestamp,
+    ) -> Result<(), CatalogError> {
+        let chosen: Vec<(&Record, Option<Uuid>)> = numbers
+            .into_iter()
+            .filter_map(|number| Some((self.records.get(number)?, *self.runs.get(number)?)))
+            .collect();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = |record: &Record| -> BTreeMap<String, String> {
+            record.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+        };
+        sqlx::query(
+            "insert into outbox (topic, key, headers, payload, run_id, available_at)
+             select topic, key, headers, payload, run_id, $6
+             from unnest($1::text[], $2::text[], $3::jsonb[], $4::bytea[], $5::uuid[])
+                 as again (topic, key, headers, payload, run_id)",
+        )
+        .bind(chosen.iter().map(|(record, _)| record.topic.as_str()).collect::<Vec<_>>())
+        .bind(
+            chosen
+                .iter()
+                .map(|(record, _)| text(record.key.as_deref().unwrap_or_default()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(chosen.iter().map(|(record, _)| Json(headers(record))).collect::<Vec<_>>())
+        .bind(chosen.iter().map(|(record, _)| record.payload.as_slice()).collect::<Vec<_>>())
+        .bind(chosen.iter().map(|(_, run)| *run).collect::<Vec<_>>())
+        .bind(sql_time(available_at))
+        .execute(&mut *self.transaction)
+        .await
+        .map_err(failed("put events back into the outbox"))?;
+        Ok(())
     }
 }
 
@@ -52,8 +94,8 @@ impl Catalog {
                  order by available_at, id limit $2 for update skip locked),
              taken as (
                  delete from outbox using claimed where outbox.id = claimed.id
-                 returning outbox.id, topic, key, headers, payload, available_at)
-             select topic, key, headers, payload from taken order by available_at, id",
+                 returning outbox.id, topic, key, headers, payload, run_id, available_at)
+             select topic, key, headers, payload, run_id from taken order by available_at, id",
         )
         .bind(sql_time(now))
         .bind(limit)
@@ -73,7 +115,8 @@ impl Catalog {
             })
             .collect::<Result<_, _>>()
             .map_err(failed("read an event of the outbox"))?;
-        Ok(OutboxBatch { records, transaction })
+        let runs = rows.iter().map(|row| row.try_get("run_id")).collect::<Result<_, _>>();
+        Ok(OutboxBatch { records, runs: runs.map_err(failed("read an event of the outbox"))?, transaction })
     }
 
     /// When the next event becomes available, in the past or ahead.
@@ -108,6 +151,15 @@ impl Catalog {
             delayed: row.get("delayed"),
             oldest: time(row.get("oldest")),
         })
+    }
+
+    /// Keeps events that are to be published now.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn keep(&self, events: &[&Event], now: Timestamp) -> Result<(), CatalogError> {
+        let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
+        insert_at(&mut connection, events.iter().map(|event| (*event, now))).await
     }
 
     /// Keeps an event back until `available_at`.

@@ -141,6 +141,17 @@ pub struct RunReport {
 pub(super) const RUN_COLUMNS: &str = "r.id, r.subscription_id, r.scheduled_for, r.phase, r.reason, r.message, r.changed, r.trace_id, \
      r.created_at, r.finished_at, s.uid, s.namespace, s.name";
 
+/// An active run that is held up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetBackRun {
+    /// The run's id.
+    pub id: Uuid,
+    /// The catalog's id of its subscription.
+    pub subscription_id: i64,
+    /// By what.
+    pub message: String,
+}
+
 impl Catalog {
     /// What is needed to plan a run, if there is such a run.
     ///
@@ -282,6 +293,51 @@ impl Catalog {
             .fetch_all(&self.pool)
             .await
             .map_err(failed("list active runs"))
+    }
+
+    /// Notes on an active run that something stands in its way, which is tried again.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn note_run_setback(
+        &self,
+        run_id: Uuid,
+        reason: &str,
+        message: &str,
+    ) -> Result<(), CatalogError> {
+        sqlx::query("update runs set reason = $2, message = $3 where id = $1 and finished_at is null")
+            .bind(run_id)
+            .bind(reason)
+            .bind(message)
+            .execute(&self.pool)
+            .await
+            .map_err(failed("note a run's setback"))?;
+        Ok(())
+    }
+
+    /// Those of the given runs that are active and held up.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn set_back_runs(&self, ids: &[Uuid]) -> Result<Vec<SetBackRun>, CatalogError> {
+        let rows = sqlx::query(
+            "select id, subscription_id, concat_ws(': ', reason, message) as message from runs
+             where id = any($1) and finished_at is null and reason is not null",
+        )
+        .bind(ids)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("look up runs that are held up"))?;
+        rows.iter()
+            .map(|row| {
+                Ok(SetBackRun {
+                    id: row.try_get("id")?,
+                    subscription_id: row.try_get("subscription_id")?,
+                    message: row.try_get("message")?,
+                })
+            })
+            .collect::<Result<_, _>>()
+            .map_err(failed("read runs that are held up"))
     }
 
     /// Those of the given runs that have ended.

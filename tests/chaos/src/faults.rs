@@ -8,13 +8,13 @@ use std::{
 
 use sqlx::{Connection, PgConnection};
 use stack::Part;
-use tests::{Installation, Random};
+use tests::{Installation, Proxy, Random, Traffic};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
 
-use crate::{Fleet, Plan, Proxy, Receiver, fleet::Harm, proxy::Traffic};
+use crate::{Fleet, Plan, Receiver, fleet::Harm};
 
 const PARTS: [Part; 4] = [Part::Kafka, Part::Postgres, Part::Minio, Part::KubeApiserver];
 /// A piece of up to 16 KiB is held up so long by a slow object store.

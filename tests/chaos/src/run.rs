@@ -4,12 +4,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use stack::{Part, Stack, StackOptions};
-use tests::{Installation, KafkaTopic, eventually};
+use tests::{Installation, KafkaTopic, Proxy, eventually};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Bucket, Failure, Finished, Fleet, Objects, Places, Plan, Proxy, Receiver, Script, Site, Topics, Victims,
-    World, faults, finished::TARGET_TOPIC, quiet,
+    Bucket, Failure, Finished, Fleet, Objects, Places, Plan, Receiver, Script, Site, Topics, Victims, World,
+    faults, finished::TARGET_TOPIC, quiet,
 };
 
 const PARTS: [Part; 5] = [Part::Etcd, Part::KubeApiserver, Part::Kafka, Part::Postgres, Part::Minio];

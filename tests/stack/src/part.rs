@@ -24,6 +24,8 @@ pub enum Part {
     KubeControllerManager,
     /// One Kafka broker that is its own controller (KRaft).
     Kafka,
+    /// A second Kafka broker of the same cluster, which does not vote: what is given to it alone has no leader while it is away.
+    SecondBroker,
     /// One PostgreSQL server, of the version that the machine has installed.
     Postgres,
     /// An S3-compatible object store.
@@ -42,12 +44,13 @@ pub enum Part {
 
 impl Part {
     /// Every part, in an order in which they can start.
-    pub const ALL: [Part; 12] = [
+    pub const ALL: [Part; 13] = [
         Part::Node,
         Part::Etcd,
         Part::KubeApiserver,
         Part::KubeControllerManager,
         Part::Kafka,
+        Part::SecondBroker,
         Part::Postgres,
         Part::Minio,
         Part::KubeScheduler,
@@ -80,6 +83,7 @@ impl Part {
             Part::KubeApiserver => "kube-apiserver",
             Part::KubeControllerManager => "kube-controller-manager",
             Part::Kafka => "kafka",
+            Part::SecondBroker => "second-broker",
             Part::Postgres => "postgres",
             Part::Minio => "minio",
             Part::KubeScheduler => "kube-scheduler",
@@ -96,6 +100,7 @@ impl Part {
             Part::KubeApiserver => &[Part::Etcd],
             Part::KubeControllerManager | Part::KubeScheduler => &[Part::Etcd, Part::KubeApiserver],
             Part::Containerd => &[Part::Node],
+            Part::SecondBroker => &[Part::Kafka],
             // The controllers make the account that pods run under.
             Part::Kubelet => {
                 &[Part::Node, Part::Etcd, Part::KubeApiserver, Part::KubeControllerManager, Part::Containerd]
@@ -121,7 +126,7 @@ impl Part {
             // kubectl also asks the two whether they are ready.
             Part::KubeApiserver => &[Artifact::KubeApiserver, Artifact::Kubectl],
             Part::KubeControllerManager => &[Artifact::KubeControllerManager, Artifact::Kubectl],
-            Part::Kafka => &[Artifact::Kafka],
+            Part::Kafka | Part::SecondBroker => &[Artifact::Kafka],
             Part::Postgres => &[],
             Part::Minio => &[Artifact::Minio],
             Part::KubeScheduler => &[Artifact::KubeScheduler, Artifact::Kubectl],
@@ -197,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_part_is_a_server_or_of_the_node() {
-        for part in Part::ALL {
+        for part in Part::ALL.into_iter().filter(|part| *part != Part::SecondBroker) {
             assert_ne!(Part::SERVERS.contains(&part), Part::NODE.contains(&part), "{part}");
         }
     }

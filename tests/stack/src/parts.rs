@@ -13,7 +13,7 @@ mod postgres;
 pub(crate) use containerd::{PAUSE_IMAGE, containerd, socket as containerd_socket};
 pub(crate) use coredns::coredns;
 pub(crate) use etcd::etcd;
-pub(crate) use kafka::{TOOL_OPTIONS, class_path, java, kafka};
+pub(crate) use kafka::{TOOL_OPTIONS, class_path, java, kafka, second_broker};
 pub(crate) use kubelet::{kube_proxy, kubelet};
 pub(crate) use kubernetes::{ControlPlane, apiserver, controller_manager, scheduler};
 pub(crate) use minio::minio;

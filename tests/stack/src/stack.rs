@@ -158,6 +158,12 @@ impl Stack {
         self.state.folder.join("logs")
     }
 
+    /// The folder of a part's data.
+    #[must_use]
+    pub fn data(&self, part: Part) -> PathBuf {
+        self.state.data.join(part.name())
+    }
+
     /// One part, to stop, kill, pause or restart it.
     ///
     /// # Errors

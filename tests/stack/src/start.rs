@@ -126,7 +126,8 @@ impl Start {
     }
 
     async fn kafka(&self) -> Result<(), StackError> {
-        self.create_wanted(Part::Kafka, async || parts::kafka(&self.place).await).await
+        self.create_wanted(Part::Kafka, async || parts::kafka(&self.place).await).await?;
+        self.create_wanted(Part::SecondBroker, async || parts::second_broker(&self.place).await).await
     }
 
     async fn postgres(&self) -> Result<Option<PostgresAccess>, StackError> {

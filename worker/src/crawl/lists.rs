@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Tools,
     bytes::{TooLarge, read_blob},
-    links::{Link, LinksError, ListKind, choose, feed_links, page_links, sitemap_links},
+    links::{Link, LinksError, ListKind, MAX_ENTRIES, choose, feed_links, page_links, sitemap_links},
     tools::{catalog_failed, permanent},
 };
 
@@ -54,6 +54,8 @@ struct Entries {
     sitemaps: Vec<Link>,
     /// How many elements or entries there are, wanted or not.
     elements: usize,
+    /// How many entries it has beyond those that such a list may have: they are not among the links.
+    beyond: usize,
     /// What the list was taken for, if it is a page that stands in for it.
     looks_blocked: Option<Sign>,
 }
@@ -120,7 +122,7 @@ impl Lists {
         };
         let documents = select(entries.links, &known, limit.saturating_sub(before.documents));
         let sitemaps = select(entries.sitemaps, &known, MOST_SITEMAPS.saturating_sub(before.lists));
-        let note = match documents.left_out + sitemaps.left_out {
+        let waiting = match documents.left_out + sitemaps.left_out {
             0 if named == 0 && entries.elements > 0 => {
                 Some(format!("none of the {} links of {} is one to follow", entries.elements, list.kind))
             }
@@ -130,6 +132,14 @@ impl Lists {
                 list.kind
             )),
         };
+        let unread = (entries.beyond > 0).then(|| {
+            format!(
+                "{} entries of {} beyond the {MAX_ENTRIES} that one may have are not read",
+                entries.beyond, list.kind
+            )
+        });
+        let notes: Vec<String> = waiting.into_iter().chain(unread).collect();
+        let note = (!notes.is_empty()).then(|| notes.join("; "));
         let is_cut_short = documents.left_out + sitemaps.left_out > 0;
         let misses_some = documents.left_out_new + sitemaps.left_out_new > 0;
         // Sitemaps first: they name what else there is.
@@ -203,13 +213,14 @@ fn parse(
                 links: found.links,
                 sitemaps: Vec::new(),
                 elements: found.elements,
+                beyond: 0,
                 looks_blocked: found.looks_blocked,
             }
         }
         ListKind::Feed => {
             let found = feed_links(bytes, content_type, list_url)?;
             let links = chosen(found.links, &every)?.links;
-            Entries { links, sitemaps: Vec::new(), elements: found.elements, looks_blocked: None }
+            Entries { links, elements: found.elements, ..Entries::default() }
         }
         ListKind::Sitemap => {
             let sitemap = sitemap_links(bytes, list_url, LARGEST_SITEMAP)?;
@@ -220,6 +231,7 @@ fn parse(
                 links: chosen(sitemap.entries, &every)?.links,
                 sitemaps: chosen(sitemap.sitemaps, &whole)?.links,
                 elements,
+                beyond: sitemap.left_out_by_limit,
                 looks_blocked: None,
             }
         }

@@ -34,4 +34,8 @@ impl Setbacks for HttpSetbacks {
     async fn give_up(&self, _: &Event, _: &'static str, _: &str) -> Result<GivenUp, BoxError> {
         Ok(GivenUp::Unseen)
     }
+
+    async fn keep(&self, emitted: &[&Event]) -> Result<(), BoxError> {
+        Ok(self.catalog.keep(emitted, self.clock.now()).await?)
+    }
 }

@@ -11,7 +11,7 @@ use url::Url;
 use super::{Link, LinksError, resolve};
 
 /// How many entries a sitemap may have (sitemaps.org).
-const MAX_ENTRIES: usize = 50_000;
+pub const MAX_ENTRIES: usize = 50_000;
 
 /// What a sitemap names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

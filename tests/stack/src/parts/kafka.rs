@@ -1,4 +1,4 @@
-//! Kafka: one broker that is its own controller.
+//! Kafka: one broker that is its own controller, and another where it is asked for.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -11,6 +11,14 @@ use crate::{Part, StackError, build::Artifact, command, files, health::Health, p
 
 /// A JVM on a machine that also compiles.
 const FORMAT_WITHIN: Duration = Duration::from_secs(60);
+
+/// In the first broker's folder: the cluster's id and its controller's address.
+const CLUSTER: &str = "cluster";
+
+struct Cluster {
+    id: String,
+    controller: String,
+}
 
 /// The Java that runs Kafka: of `JAVA_HOME` if that is set, else of `PATH`.
 pub(crate) fn java() -> PathBuf {
@@ -38,54 +46,88 @@ pub(crate) const TOOL_OPTIONS: [&str; 4] = [
 pub(crate) async fn kafka(place: &Place) -> Result<Plan, StackError> {
     let folder = place.new_folder(Part::Kafka)?;
     let (clients, controller) = (port::free(place.address)?, port::free(Ipv4Addr::LOCALHOST)?);
+    let id = uuid::Uuid::new_v4().simple().to_string()[..22].to_owned();
+    let cluster = Cluster { id, controller: controller.to_string() };
+    files::write_private(&folder.join(CLUSTER), &format!("{} {}", cluster.id, cluster.controller))?;
+    let node = format!(
+        "\
+process.roles=broker,controller
+node.id=1
+listeners=CLIENTS://{clients},CONTROLLER://{controller}
+advertised.listeners=CLIENTS://{clients},CONTROLLER://{controller}
+"
+    );
+    broker(place, Part::Kafka, clients, &node, &cluster, "--standalone").await
+}
+
+/// A broker of the cluster that [`kafka`] has made.
+pub(crate) async fn second_broker(place: &Place) -> Result<Plan, StackError> {
+    place.new_folder(Part::SecondBroker)?;
+    let path = place.data.join(Part::Kafka.name()).join(CLUSTER);
+    let known = std::fs::read_to_string(&path).map_err(StackError::file("read", &path))?;
+    let (id, controller) = known.split_once(' ').unwrap_or_default();
+    let cluster = Cluster { id: id.to_owned(), controller: controller.to_owned() };
+    let clients = port::free(place.address)?;
+    let node = format!(
+        "\
+process.roles=broker
+node.id=2
+listeners=CLIENTS://{clients}
+advertised.listeners=CLIENTS://{clients}
+"
+    );
+    broker(place, Part::SecondBroker, clients, &node, &cluster, "--no-initial-controllers").await
+}
+
+/// `node` are the properties that no other broker has; `voters` says which controllers the cluster begins with.
+async fn broker(
+    place: &Place,
+    part: Part,
+    clients: SocketAddrV4,
+    node: &str,
+    cluster: &Cluster,
+    voters: &str,
+) -> Result<Plan, StackError> {
+    let folder = place.data.join(part.name());
     let properties = folder.join("server.properties");
     let data = folder.join("data");
-    files::write_private(&properties, &server_properties(clients, controller, &data.display().to_string()))?;
+    let shared = shared_properties(&cluster.controller, &data.display().to_string());
+    files::write_private(&properties, &format!("{node}{shared}"))?;
     let properties = properties.display().to_string();
-    format_data(&properties).await?;
+    let class_path = class_path()?;
+    let mut format = TOOL_OPTIONS.to_vec();
+    format.extend(["-cp", &class_path, "kafka.tools.StorageTool", "format"]);
+    format.extend([voters, "-t", &cluster.id, "-c", &properties]);
+    command::run(&java(), &format, &[], "", FORMAT_WITHIN).await?;
 
     let arguments = [
         "-Xmx400m",
         "-XX:+UseSerialGC",
         "-cp",
-        &class_path()?,
+        &class_path,
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
         "kafka.Kafka",
         &properties,
     ];
     Ok(Plan {
-        part: Part::Kafka,
+        part,
         address: clients,
-        launch: place.launch(Part::Kafka, &java(), arguments.map(str::to_owned).into()),
+        launch: place.launch(part, &java(), arguments.map(str::to_owned).into()),
         health: Health::Kafka,
     })
 }
 
-async fn format_data(properties: &str) -> Result<(), StackError> {
-    let class_path = class_path()?;
-    let cluster = uuid::Uuid::new_v4().simple().to_string();
-    let mut arguments = TOOL_OPTIONS.to_vec();
-    arguments.extend(["-cp", &class_path, "kafka.tools.StorageTool", "format"]);
-    arguments.extend(["--standalone", "-t", &cluster[..22], "-c", properties]);
-    command::run(&java(), &arguments, &[], "", FORMAT_WITHIN).await?;
-    Ok(())
-}
-
-fn server_properties(clients: SocketAddrV4, controller: SocketAddrV4, data: &str) -> String {
+fn shared_properties(controller: &str, data: &str) -> String {
     format!(
         "\
-process.roles=broker,controller
-node.id=1
-listeners=CLIENTS://{clients},CONTROLLER://{controller}
-advertised.listeners=CLIENTS://{clients},CONTROLLER://{controller}
 listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=CLIENTS
 controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers={controller}
 log.dirs={data}
 
-# One broker holds everything.
+# One broker holds all that is not given to another on purpose.
 default.replication.factor=1
 min.insync.replicas=1
 offsets.topic.replication.factor=1

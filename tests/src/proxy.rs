@@ -1,4 +1,4 @@
-//! What stands between workers and the object store: it lets through, refuses with 503, or is slow.
+//! What stands between a process and a server: it lets through, refuses with 503, or is slow.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -20,7 +20,7 @@ pub enum Traffic {
     Flows,
     /// Cuts what is open, and answers 503.
     Refused,
-    /// Holds up every piece.
+    /// Holds up every piece, on both ways.
     Slow(Duration),
 }
 
@@ -49,6 +49,12 @@ impl Proxy {
             }
         });
         Self { port, traffic, serving: serving.abort_handle() }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where it listens, as a URL.
