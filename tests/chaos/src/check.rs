@@ -8,7 +8,7 @@ mod versions;
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{Catalog, Ledger, Received, Record, SeenRuns, Site, World, bucket};
+use crate::{Catalog, Ledger, Received, Record, SeenRuns, Site, World, bucket, finished::Stopped};
 
 /// All that is there when everything is done.
 pub struct Findings<'a> {
@@ -22,10 +22,12 @@ pub struct Findings<'a> {
     pub seen: &'a SeenRuns,
     /// When each subscription was made, in seconds since 1970.
     pub made_at: &'a [i64],
-    /// Up to when subscriptions were due every minute, in seconds since 1970.
-    pub due_until: i64,
+    /// When the schedules of those that were due every minute were changed.
+    pub stopped: Stopped,
     /// Subscriptions that wait for a run that succeeds, in vain.
     pub unserved: &'a [String],
+    /// What was still to be done when it was waited for no longer.
+    pub left: Option<&'a str>,
     /// The catalog.
     pub catalog: &'a Catalog,
     /// The bucket.
@@ -86,6 +88,10 @@ pub fn check(findings: &Findings<'_>) -> Vec<Violation> {
         .iter()
         .map(|name| Violation::new(5, format!("{name}: no run succeeded though all had come back")).of(name));
     violations.extend(stuck);
+    let left = findings.left.iter();
+    violations.extend(
+        left.map(|what| Violation::new(5, format!("still to be done though all had come back: {what}"))),
+    );
     let written = findings.written_at_rest.iter();
     violations.extend(written.map(|what| Violation::new(7, format!("written at rest: {what}"))));
     violations

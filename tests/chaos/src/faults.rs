@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
+use jiff::{SignedDuration, Timestamp};
 use sqlx::{Connection, PgConnection};
 use stack::Part;
 use tests::{Installation, Proxy, Random, Traffic};
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{Fleet, Plan, Receiver, fleet::Harm};
@@ -24,6 +25,10 @@ const TOGETHER: usize = 70;
 const MOST_TOGETHER: usize = 3;
 /// Some connections are the superuser's; this is more than there are.
 const CONNECTIONS: usize = 250;
+
+/// So much earlier than subscriptions are due, or later, their leader is killed.
+const EARLIEST: Duration = Duration::from_secs(2);
+const LATEST: Duration = Duration::from_secs(1);
 
 /// Something that goes wrong for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +89,42 @@ pub struct Victims {
 /// How often what happened.
 pub type Counts = BTreeMap<String, usize>;
 
-/// Strikes at random until `until`, and returns when everything is as it was.
+/// Strikes until `until`, and returns when everything is as it was.
 pub async fn strike(victims: &Arc<Victims>, plan: &Plan, until: Instant) -> Counts {
+    let (mut counts, leaders) =
+        tokio::join!(strike_at_random(victims, plan, until), strike_leaders(victims, plan, until));
+    counts.insert("operator: killed as subscriptions were due".to_owned(), leaders);
+    counts
+}
+
+/// Kills whoever leads about when subscriptions are due: before their runs are made, meanwhile or after. Returns how often.
+async fn strike_leaders(victims: &Victims, plan: &Plan, until: Instant) -> usize {
+    let mut random = Random::new(plan.seed, 2);
+    let mut count = 0;
+    loop {
+        let now = Timestamp::now().as_duration();
+        let next = SignedDuration::from_mins(now.as_mins() + 1) - now;
+        let due = Instant::now() + next.try_into().unwrap_or_default();
+        let at = due - EARLIEST + (EARLIEST + LATEST).mul_f64(random.share());
+        let time = random.time(Duration::from_secs(1), plan.longest_fault);
+        if at.max(due) >= until {
+            return count;
+        }
+        sleep_until(at).await;
+        let asking = sqlx::query_scalar("select holder from leadership").fetch_one(&victims.tipstaff.pool);
+        // A catalog that is away makes no runs either.
+        if let Ok(Ok(leader)) = timeout(LATEST, asking).await {
+            let leader: String = leader;
+            eprintln!("chaos: {leader}, which leads: killed as subscriptions are due, {time:.1?}");
+            victims.fleet.harm(&leader, Harm::Kill(time)).await;
+            count += 1;
+        }
+        // Not twice at the same minute.
+        sleep_until(due + LATEST).await;
+    }
+}
+
+async fn strike_at_random(victims: &Arc<Victims>, plan: &Plan, until: Instant) -> Counts {
     let began = Instant::now();
     let mut random = Random::new(plan.seed, 0);
     let mut counts = Counts::new();

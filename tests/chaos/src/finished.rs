@@ -37,10 +37,12 @@ pub struct Finished {
     pub seen: SeenRuns,
     /// When subscriptions were made, in seconds since 1970.
     pub made_at: Vec<i64>,
-    /// Up to when they were due, in seconds since 1970.
-    pub due_until: i64,
+    /// When they stopped being due.
+    pub stopped: Stopped,
     /// Which were waited for in vain.
     pub unserved: Vec<String>,
+    /// What was still to be done when it was waited for no longer.
+    pub left: Option<String>,
     /// How often what went wrong.
     pub faults: Counts,
     /// See [`Report`].
@@ -49,6 +51,15 @@ pub struct Finished {
     pub quiet_after: Duration,
     /// What was written at rest.
     pub written_at_rest: Vec<String>,
+}
+
+/// While the schedules of subscriptions were changed to ones that are not due, in seconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopped {
+    /// Before it, none was changed.
+    pub from: i64,
+    /// After it, the operator had seen all of them; it looks on for as long as none is known to be left.
+    pub until: i64,
 }
 
 /// All that can be read.
@@ -91,8 +102,9 @@ impl Finished {
             ledger: &self.ledger,
             seen: &self.seen,
             made_at: &self.made_at,
-            due_until: self.due_until,
+            stopped: self.stopped,
             unserved: &self.unserved,
+            left: self.left.as_deref(),
             catalog: &state.catalog,
             bucket: &state.bucket,
             records: &state.records,
@@ -101,11 +113,11 @@ impl Finished {
         }
     }
 
-    /// Watches for a time what is written.
+    /// Watches for a time what is written, though the operators are started anew.
     pub async fn watch(&self, time: Duration) -> Result<Vec<String>, Failure> {
         let pool = &self.tipstaff().pool;
-        let written = Written { pool, objects: &self.objects, topics: &self.topics, bucket: &self.bucket };
-        written.watch(time).await
+        let (objects, topics, bucket) = (&self.objects, &self.topics, &self.bucket);
+        Written { pool, objects, topics, bucket, fleet: &self.victims.fleet }.watch(time).await
     }
 
     /// Checks all, and reports.

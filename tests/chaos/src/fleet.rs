@@ -19,8 +19,8 @@ const REPLICAS: usize = 2;
 /// How often it is looked whether a process has ended by itself.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How many processes of which role.
-pub type Ended = BTreeMap<&'static str, usize>;
+/// How many processes ended by themselves, by their role and why.
+pub type Ended = BTreeMap<(&'static str, String), usize>;
 
 /// All processes.
 pub struct Fleet {
@@ -82,7 +82,7 @@ impl Fleet {
         }
     }
 
-    /// How many ended by themselves: an operator that lost its lease does.
+    /// How many ended by themselves, and why: an operator that lost its lease does.
     #[must_use]
     pub fn ended_by_themselves(&self) -> Ended {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -123,7 +123,7 @@ impl Keeper {
                 () = sleep(LOOK_EVERY) => {
                     if !process.is_running() {
                         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-                        *ended.entry(self.role).or_default() += 1;
+                        *ended.entry((self.role, reason(&process.log()))).or_default() += 1;
                         drop(ended);
                         process = self.start();
                     }
@@ -138,6 +138,13 @@ impl Keeper {
             _ => self.tipstaff.worker(&self.environment),
         }
     }
+}
+
+/// Why a process ended: the first part of the last error that it logged, without what that followed from.
+fn reason(log: &str) -> String {
+    let error = log.lines().rev().find_map(|line| line.split_once(" ERROR ")?.1.split_once(": "));
+    let message = error.map_or("nothing was logged of why", |(_, message)| message);
+    message.split(": ").next().unwrap_or_default().to_owned()
 }
 
 /// One that has ended meanwhile is not harmed.

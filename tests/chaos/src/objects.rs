@@ -74,6 +74,15 @@ impl Objects {
         Ok(list.iter().filter(is_ready).count())
     }
 
+    /// How many subscriptions have a spec that the operator has not seen.
+    pub async fn unseen(&self) -> Result<usize, Failure> {
+        let list = self.subscriptions.list(&ListParams::default()).await?;
+        let is_unseen = |object: &&DynamicObject| {
+            object.data["status"]["observedGeneration"].as_i64() != object.metadata.generation
+        };
+        Ok(list.iter().filter(is_unseen).count())
+    }
+
     /// Asks for a run; the same token twice asks once.
     pub async fn request(&self, subscription: &str, token: &str) -> Result<(), Failure> {
         let patch = json!({"metadata": {"annotations": {"tipstaff.dev/requestedAt": token}}});

@@ -51,7 +51,8 @@ impl Plan {
             subscriptions: 90,
             hosts: 40,
             at_once: 20,
-            faults_for: Duration::from_secs(60),
+            // With what is still to be healed then, two minutes.
+            faults_for: Duration::from_secs(105),
             longest_fault: Duration::from_secs(8),
             quiet_within: Duration::from_secs(180),
             rest_for: Duration::from_secs(4),

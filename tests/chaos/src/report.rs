@@ -62,8 +62,8 @@ impl fmt::Display for Report {
         for (fault, count) in &self.faults {
             writeln!(f, "    {count:>5}  {fault}")?;
         }
-        for (role, count) in &self.ended_by_themselves {
-            writeln!(f, "    {count:>5}  {role}: ended by itself")?;
+        for ((role, why), count) in &self.ended_by_themselves {
+            writeln!(f, "    {count:>5}  {role}: ended by itself: {why}")?;
         }
         let runs: usize = self.runs.iter().map(|(_, count)| count).sum();
         writeln!(f, "runs {runs}, {} times an event was sent again", self.restarts)?;

@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     Bucket, Failure, Finished, Fleet, Objects, Places, Plan, Receiver, Script, Site, Topics, Victims, World,
-    faults, finished::TARGET_TOPIC, quiet,
+    faults,
+    finished::{Stopped, TARGET_TOPIC},
+    quiet::Work,
 };
 
 const PARTS: [Part; 5] = [Part::Etcd, Part::KubeApiserver, Part::Kafka, Part::Postgres, Part::Minio];
@@ -65,14 +67,16 @@ pub async fn run(plan: &Plan) -> Result<Finished, Failure> {
 
     let minutely = world.subscriptions.iter().filter(|subscription| subscription.is_minutely);
     let minutely: Vec<&str> = minutely.map(|subscription| subscription.name.as_str()).collect();
-    let due_until = Timestamp::now().as_second();
+    let from = Timestamp::now().as_second();
     eventually("schedules that are due no more", SCHEDULES_WITHIN, async || {
         objects.stop_schedules(&minutely).await.map_err(|error| error.to_string())
     })
     .await;
-    if let Some(left) = quiet::wait(&tipstaff.pool, healed + plan.quiet_within).await {
-        eprintln!("chaos: still to be done: {left}");
-    }
+    let topics = Topics::new(tipstaff.stack.kafka_brokers()?, tipstaff.prefix.clone());
+    let work = Work { pool: &tipstaff.pool, objects: &objects, topics: &topics };
+    let left = work.wait_for_specs(healed + plan.quiet_within).await;
+    let stopped = Stopped { from, until: Timestamp::now().as_second() };
+    let left = left.or(work.wait(healed + plan.quiet_within).await);
     // What runs ended as after the script had stopped looking.
     script.seen.look(&tipstaff.pool).await?;
     let quiet_after = healed.elapsed();
@@ -85,12 +89,13 @@ pub async fn run(plan: &Plan) -> Result<Finished, Failure> {
         site,
         objects,
         bucket: Bucket::new(s3),
-        topics: Topics::new(tipstaff.stack.kafka_brokers()?, tipstaff.prefix.clone()),
+        topics,
         ledger: script.ledger,
         seen: script.seen,
         made_at,
-        due_until,
+        stopped,
         unserved,
+        left,
         faults,
         longest_outage: script.longest_outage,
         quiet_after,

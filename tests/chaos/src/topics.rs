@@ -32,8 +32,26 @@ pub struct Record {
     pub value: String,
 }
 
-/// Where each partition of each topic ends.
+/// Where each partition of each topic ends, or how far a group has come in it.
 pub type Ends = BTreeMap<(String, i32), i64>;
+
+/// A group that has not handled all of its topics.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// Its name, without the prefix.
+    pub group: String,
+    /// How many events it has not committed.
+    pub events: i64,
+}
+
+/// The consumer groups and their topics, as they are documented.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("tipstaff.schedule", &["subs.schedule"]),
+    ("tipstaff.crawl", &["crawl.request"]),
+    ("tipstaff.parse", &["crawl.result", "parse.request"]),
+    ("tipstaff.version", &["parse.result", "versioning.request"]),
+    ("tipstaff.deliver", &["versioning.result", "delivery.request"]),
+];
 
 impl Topics {
     /// Those whose names begin so.
@@ -46,6 +64,21 @@ impl Topics {
     pub async fn ends(&self) -> Result<Ends, Failure> {
         let topics = self.clone();
         spawn_blocking(move || topics.ends_of(&topics.consumer()?)).await?
+    }
+
+    /// How far each group has come in each partition of its topics: the group and the topic, the partition, and the offset that
+    /// was committed.
+    pub async fn committed(&self) -> Result<Ends, Failure> {
+        let topics = self.clone();
+        spawn_blocking(move || topics.committed_blocking()).await?
+    }
+
+    /// The groups that have not handled all of their topics.
+    pub async fn behind(&self) -> Result<Vec<Behind>, Failure> {
+        // Before the ends: what comes in between is not taken for handled.
+        let committed = self.committed().await?;
+        let ends = self.ends().await?;
+        Ok(behind(&self.prefix, &committed, &ends))
     }
 
     /// All their records.
@@ -93,6 +126,34 @@ impl Topics {
         Ok(records)
     }
 
+    fn committed_blocking(&self) -> Result<Ends, Failure> {
+        let mut committed = Ends::new();
+        for (group, topics) in GROUPS {
+            let mut config = self.config();
+            // It asks for the group, and never joins it.
+            config.set("group.id", format!("{}{group}", self.prefix)).set("enable.auto.commit", "false");
+            let consumer: BaseConsumer = config.create()?;
+            let metadata = consumer.fetch_metadata(None, ANSWER_WITHIN)?;
+            let mut partitions = TopicPartitionList::new();
+            for topic in metadata.topics() {
+                let name = topic.name().strip_prefix(&self.prefix);
+                if name.is_some_and(|name| topics.contains(&name)) {
+                    for partition in topic.partitions() {
+                        partitions.add_partition(topic.name(), partition.id());
+                    }
+                }
+            }
+            for partition in consumer.committed_offsets(partitions, ANSWER_WITHIN)?.elements() {
+                partition.error()?;
+                // Where nothing was committed, nothing was handled.
+                let Offset::Offset(offset) = partition.offset() else { continue };
+                let name = partition.topic().trim_start_matches(self.prefix.as_str());
+                committed.insert((format!("{group} {name}"), partition.partition()), offset);
+            }
+        }
+        Ok(committed)
+    }
+
     fn ends_of(&self, consumer: &BaseConsumer) -> Result<Ends, Failure> {
         let metadata = consumer.fetch_metadata(None, ANSWER_WITHIN)?;
         let mut ends = Ends::new();
@@ -114,5 +175,46 @@ impl Topics {
     fn consumer(&self) -> Result<BaseConsumer, Failure> {
         // It is in no group: it reads what it is told to. librdkafka wants a name all the same.
         Ok(self.config().set("group.id", "chaos").set("enable.auto.commit", "false").create()?)
+    }
+}
+
+/// The groups that have not committed all of their topics.
+fn behind(prefix: &str, committed: &Ends, ends: &Ends) -> Vec<Behind> {
+    let of_group = |(group, topics): &(&str, &[&str])| {
+        let of_topic = |topic: &&str| {
+            let name = format!("{prefix}{topic}");
+            let partitions = ends.iter().filter(|((topic, _), _)| *topic == name);
+            let done = |partition: i32| committed.get(&(format!("{group} {topic}"), partition)).copied();
+            partitions.map(|((_, partition), end)| end - done(*partition).unwrap_or_default()).sum::<i64>()
+        };
+        Behind { group: (*group).to_owned(), events: topics.iter().map(of_topic).sum() }
+    };
+    GROUPS.iter().map(of_group).filter(|behind| behind.events > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_behind_by_what_it_has_not_committed() {
+        let ends = |ends: &[(&str, i32, i64)]| {
+            ends.iter().map(|(topic, partition, end)| (((*topic).to_owned(), *partition), *end)).collect()
+        };
+        let topics: Ends = ends(&[
+            ("mine.parse.result", 0, 4),
+            ("mine.parse.result", 1, 3),
+            ("mine.crawl.request", 0, 2),
+            ("parse.result", 2, 9),
+        ]);
+        let events = |committed: &[(&str, i32, i64)]| {
+            let behind = behind("mine.", &ends(committed), &topics);
+            behind.into_iter().map(|behind| (behind.group, behind.events)).collect::<Vec<_>>()
+        };
+        let version = "tipstaff.version parse.result";
+        let crawl = ("tipstaff.crawl crawl.request", 0, 2);
+        assert_eq!(events(&[crawl, (version, 0, 4), (version, 1, 3)]), []);
+        assert_eq!(events(&[crawl, (version, 0, 4), (version, 1, 1)]), [("tipstaff.version".to_owned(), 2)]);
+        assert_eq!(events(&[crawl, (version, 1, 3)]), [("tipstaff.version".to_owned(), 4)]);
     }
 }

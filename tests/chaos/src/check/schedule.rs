@@ -39,18 +39,19 @@ pub(super) fn check(findings: &Findings<'_>) -> Vec<Violation> {
             }
             continue;
         }
-        // A minute that begins as the object is made may count or not.
-        let made_at = findings.made_at[number];
-        for minute in made_at.div_euclid(60) + 1..=findings.due_until.div_euclid(60) {
+        // A minute that begins as the object is made may count or not, and so may those that begin while its schedule is being
+        // changed: whether the operator saw the change before them is not known. None may count twice.
+        let made_at = findings.made_at[number].div_euclid(60);
+        let certainly = made_at + 1..=findings.stopped.from.div_euclid(60);
+        let perhaps = made_at..=findings.stopped.until.div_euclid(60);
+        for minute in certainly {
             let count = accounted.remove(&minute).unwrap_or_default();
             if count != 1 {
                 let what = format!("{name}: the due time {} is accounted for {count} times", time(minute));
                 violations.push(Violation::new(1, what).of(name));
             }
         }
-        let surplus = accounted.into_iter().filter(|(minute, count)| {
-            *count > 1 || *minute < made_at.div_euclid(60) || *minute > findings.due_until.div_euclid(60) + 1
-        });
+        let surplus = accounted.into_iter().filter(|(minute, count)| *count > 1 || !perhaps.contains(minute));
         violations.extend(surplus.map(|(minute, count)| {
             let what = format!("{name}: the due time {} is accounted for {count} times", time(minute));
             Violation::new(1, what).of(name)
