@@ -2,8 +2,8 @@
 
 use super::site::Site;
 
-/// How many objects one `kubectl apply` takes.
-const AT_ONCE: usize = 100;
+/// Of how many pages one `kubectl apply` takes the objects: few, so that it ends in time on a busy machine.
+const AT_ONCE: usize = 25;
 
 /// Sources and Subscriptions, one of each for a page, due every minute, each with a webhook that is told of all changes. The
 /// first `retained` keep two versions.
