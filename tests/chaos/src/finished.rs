@@ -113,11 +113,15 @@ impl Finished {
         }
     }
 
-    /// Watches for a time what is written, though the operators are started anew.
-    pub async fn watch(&self, time: Duration) -> Result<Vec<String>, Failure> {
+    /// Watches for a time what is written, though the operators are started anew and `meanwhile` is done.
+    pub async fn watch(
+        &self,
+        time: Duration,
+        meanwhile: impl Future<Output = ()>,
+    ) -> Result<Vec<String>, Failure> {
         let pool = &self.tipstaff().pool;
         let (objects, topics, bucket) = (&self.objects, &self.topics, &self.bucket);
-        Written { pool, objects, topics, bucket, fleet: &self.victims.fleet }.watch(time).await
+        Written { pool, objects, topics, bucket, fleet: &self.victims.fleet }.watch(time, meanwhile).await
     }
 
     /// Checks all, and reports.

@@ -41,10 +41,16 @@ struct Look {
 impl Written<'_> {
     /// Watches for a time, and returns what was written. Nothing was for as long as PostgreSQL's statistics lag.
     ///
-    /// Meanwhile the operators are started anew: whoever leads then reads everything, and must find it as it is to be.
-    pub async fn watch(&self, time: Duration) -> Result<Vec<String>, Failure> {
+    /// Meanwhile the operators are started anew: whoever leads then reads everything, and must find it as it is to be. Whatever
+    /// else shall be done under its eyes is `meanwhile`.
+    pub async fn watch(
+        &self,
+        time: Duration,
+        meanwhile: impl Future<Output = ()>,
+    ) -> Result<Vec<String>, Failure> {
         let before = self.look().await?;
-        self.start_operators_anew().await?;
+        let (started, ()) = tokio::join!(self.start_operators_anew(), meanwhile);
+        started?;
         sleep(time + STATISTICS_LAG).await;
         Ok(self.look().await?.since(&before))
     }

@@ -1,6 +1,6 @@
 //! One run: start everything, play the script while faults strike, heal, wait until it is quiet, and watch the rest.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::ready, net::SocketAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use stack::{Part, Stack, StackOptions};
@@ -102,7 +102,7 @@ pub async fn run(plan: &Plan) -> Result<Finished, Failure> {
         written_at_rest: Vec::new(),
         victims,
     };
-    finished.written_at_rest = finished.watch(plan.rest_for).await?;
+    finished.written_at_rest = finished.watch(plan.rest_for, ready(())).await?;
     Ok(finished)
 }
 

@@ -202,8 +202,6 @@ fn damaged_deliveries_are_noticed(finished: &Finished, state: &State) {
 
 async fn what_is_written_at_rest_is_noticed(finished: &Finished, state: &State) {
     let writing = async {
-        // After the first look, and before the second.
-        tokio::time::sleep(Duration::from_secs(3)).await;
         let name = &finished.world.subscriptions[0].name;
         sqlx::query("update sources set updated_at = updated_at where id = (select min(id) from sources)")
             .execute(&finished.tipstaff().pool)
@@ -215,9 +213,8 @@ async fn what_is_written_at_rest_is_noticed(finished: &Finished, state: &State) 
         finished.topics.write("subs.schedule").await.unwrap();
         finished.bucket.put("raw/at-rest", Vec::new()).await.unwrap();
     };
-    let (written, ()) = tokio::join!(finished.watch(finished.plan.rest_for), writing);
+    let written = finished.watch(finished.plan.rest_for, writing).await.unwrap();
     let mut damaged = finished.findings(state);
-    let written = written.unwrap();
     damaged.written_at_rest = &written;
     let violations = check::check(&damaged);
     for place in [
