@@ -97,6 +97,8 @@ pub(super) fn report(samples: &[Sample], rates: &Rates, report: &mut Report) -> 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::collections::BTreeMap;
 
     use super::*;
