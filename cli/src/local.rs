@@ -191,15 +191,22 @@ async fn work(
 ) -> Result<Outcome, LocalError> {
     let clock = Arc::new(SystemClock);
     let printer = Printer::new(options.output, clock.clone());
-    let starting = Parts::start(options, database_url, secrets.clone(), clock);
+    let starting = Parts::start(options, database_url, secrets.clone(), clock.clone());
     let Some(parts) = shutdown.run_until_cancelled(starting).await else {
         return Ok(Outcome::Stopped);
     };
     let mut parts = parts?;
-    let starting = Session::start(options, psql_command, secrets, &parts, &printer);
-    let session = shutdown.run_until_cancelled(starting).await;
-    let result = match session {
-        Some(Ok(mut session)) => {
+    let starting = Session::start(options, psql_command, secrets, &parts, &printer, clock);
+    let session = shutdown.run_until_cancelled(starting).await.transpose();
+    let mut session = match session {
+        Ok(session) => session,
+        Err(error) => {
+            parts.stop().await;
+            return Err(error);
+        }
+    };
+    let result = match &mut session {
+        Some(session) => {
             if options.goal != Goal::Once {
                 parts.start_beat();
             }
@@ -210,7 +217,6 @@ async fn work(
                 result = session.run() => result,
             }
         }
-        Some(Err(error)) => Err(error),
         None => Ok(Outcome::Stopped),
     };
     let told = match result {
@@ -219,5 +225,11 @@ async fn work(
     };
     parts.stop().await;
     told?;
-    result
+    let outcome = result?;
+    if let Some(session) = session
+        && outcome != Outcome::Stopped
+    {
+        shutdown.run_until_cancelled(session.finish()).await.transpose()?;
+    }
+    Ok(outcome)
 }

@@ -286,6 +286,37 @@ async fn what_needs_kafka_is_not_called_delivered() {
 }
 
 #[tokio::test]
+async fn once_ends_when_each_delivery_was_tried() {
+    let place = tempfile::tempdir().unwrap();
+    let (site, _) = site_with_editions().await;
+    // A port that was free a moment ago refuses connections.
+    let refusing = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let file = place.path().join("court.yaml");
+    let webhook = |name: &str, url: &str| {
+        format!(
+            "  - name: {name}\n    webhook: {{url: \"{url}\", secretRef: {{name: hook, key: secret}}}}\n\
+             \x20   when: {{changes: [Always]}}\n    digest: {{perRun: true}}\n"
+        )
+    };
+    let inbox = site.opinions_url().replace("/opinions", "/inbox");
+    let delivery = "  delivery:\n".to_owned()
+        + &webhook("inbox", &inbox)
+        + &webhook("away", &format!("http://{refusing}/"));
+    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: hook\nstringData:\n  secret: whsec_dGVzdCBzZWNyZXQgb2YgMjQgYnl0ZXM=\n";
+    fs::write(&file, manifest("court", &site.opinions_url(), YEARLY, None) + &delivery + secret).unwrap();
+    let finished = once(&file, &place.path().join("data"), &LOOPBACK).await;
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let of_target = |target: &str| {
+        let told = finished.events.iter().find(|event| event["target"] == target);
+        told.unwrap_or_else(|| panic!("nothing of {target}: {finished:?}"))
+    };
+    assert_eq!(of_target("inbox")["event"], "delivered");
+    assert_eq!(of_target("away")["event"], "not_delivered");
+    assert_eq!(finished.events.last().unwrap()["event"], "summary");
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn another_database_is_used_and_what_a_cluster_keeps_there_stays() {
     let place = tempfile::tempdir().unwrap();
     let (site, _) = site_with_editions().await;
@@ -337,6 +368,7 @@ async fn the_demo_ends_with_a_change() {
     let is_change = |event: &Value| event["event"] == "run_ended" && event["reason"] == "Changed";
     let change = finished.events.iter().position(is_change).unwrap();
     assert!(!finished.events[..change].iter().any(is_delivered), "{finished:?}");
+    assert!(finished.events[change..].iter().any(is_delivered), "{finished:?}");
 }
 
 #[tokio::test]

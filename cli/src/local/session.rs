@@ -1,10 +1,12 @@
 //! What is told while the parts work, and when it is enough.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crds::conditions::reasons;
-use events::error_chain;
+use events::{Clock, error_chain};
+use jiff::{SignedDuration, Timestamp};
 use operator::{EngineHandle, Reconciler, RunEvent};
 use store::catalog::{CatalogError, RequestedRun, RunReport, Trigger};
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -24,10 +26,14 @@ use crate::output::{Delivery, Notice, Printer, RunRow, RunWait, Started, Subscri
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// How many events of runs are told together.
 const EVENTS_AT_ONCE: usize = 512;
+/// A run's digest waits for the run's end, and goes out this soon after it at the latest.
+const DIGEST_FOLLOWS: SignedDuration = SignedDuration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) struct Session<'a> {
     options: &'a LocalOptions,
     engine: EngineHandle,
+    clock: Arc<dyn Clock>,
     printer: Printer,
     watcher: ManifestWatcher,
     objects: Objects,
@@ -40,6 +46,8 @@ pub(super) struct Session<'a> {
     open_runs: HashSet<Uuid>,
     /// Deliveries by open runs: what is delivered is told after what changed.
     held: Vec<DeliveryTried>,
+    /// What `--once` ends with.
+    summary: Option<Summary>,
 }
 
 /// The runs that `--once` waits for.
@@ -57,6 +65,7 @@ impl<'a> Session<'a> {
         secrets: ManifestSecrets,
         parts: &Parts,
         printer: &Printer,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, LocalError> {
         let engine = parts.engine();
         let started = Started {
@@ -83,6 +92,8 @@ impl<'a> Session<'a> {
             applied: Vec::new(),
             open_runs: HashSet::new(),
             held: Vec::new(),
+            summary: None,
+            clock,
             engine,
         };
         session.sync().await?;
@@ -98,14 +109,28 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// With a deadline, until a document changed.
+    /// Tells what was still on its way when the parts had stopped, and how it all ended.
+    pub(super) async fn finish(mut self) -> Result<(), LocalError> {
+        while let Ok(news) = self.news.try_recv() {
+            self.tell(Ok(news)).await?;
+        }
+        self.open_runs.clear();
+        self.tell_held().await?;
+        if let Some(summary) = self.summary.take() {
+            self.printer.print(&Notice::Summary(summary)).await?;
+        }
+        Ok(())
+    }
+
+    /// With a deadline, until a document changed and whoever is to be told of it was.
     async fn follow(&mut self, deadline: Option<Instant>) -> Result<Outcome, LocalError> {
         loop {
             tokio::select! {
                 event = self.runs.recv() => {
-                    let ended = self.tell_runs(event).await?;
-                    let has_change = ended.iter().flat_map(|run| &run.artifacts).any(|document| document.is_a_change());
-                    if deadline.is_some() && has_change {
+                    let mut ended = self.tell_runs(event).await?;
+                    ended.retain(|run| run.artifacts.iter().any(|document| document.is_a_change()));
+                    if deadline.is_some() && !ended.is_empty() {
+                        self.follow_deliveries(&ended, deadline).await?;
                         return Ok(Outcome::Reached);
                     }
                 }
@@ -138,11 +163,33 @@ impl<'a> Session<'a> {
                 }
             }
         }
+        self.follow_deliveries(&once.rows, None).await?;
         once.rows.sort_by_key(|run| run.subscription.to_string());
         let failed = once.rows.iter().filter(|run| run.phase == "Failed").count();
         let problems = self.objects.problem_count();
-        self.printer.print(&Notice::Summary(Summary { runs: once.rows, failed, problems })).await?;
+        self.summary = Some(Summary { runs: once.rows, failed, problems });
         Ok(if failed + problems == 0 { Outcome::Reached } else { Outcome::Missed })
+    }
+
+    /// Until what these runs found was sent to its targets for the first time, as far as it is due, or until the deadline.
+    async fn follow_deliveries(
+        &mut self,
+        runs: &[RunRow],
+        deadline: Option<Instant>,
+    ) -> Result<(), LocalError> {
+        let runs: Vec<Uuid> = runs.iter().filter_map(|run| run.run_id).collect();
+        loop {
+            let due_before = self.clock.now().checked_add(DIGEST_FOLLOWS).unwrap_or(Timestamp::MAX);
+            let untried = async || self.engine.catalog.untried_deliveries(&runs, due_before).await;
+            if patiently(untried).await == 0 {
+                return Ok(());
+            }
+            tokio::select! {
+                news = self.news.recv() => self.tell(news).await?,
+                () = sleep(LOOK_AGAIN) => (),
+                () = until(deadline) => return Ok(()),
+            }
+        }
     }
 
     /// Makes the run of a subscription, or the row that says why there is none.

@@ -142,6 +142,28 @@ impl Catalog {
         row.as_ref().map(delivery_work).transpose().map_err(failed("read a delivery"))
     }
 
+    /// How many things the given runs found wait for their deliveries to be planned, or to be sent for the first time
+    /// by `due_before`. None of runs that have ended wait in vain: what is not planned is asked for again.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn untried_deliveries(
+        &self,
+        runs: &[Uuid],
+        due_before: Timestamp,
+    ) -> Result<i64, CatalogError> {
+        sqlx::query_scalar(
+            "select (select count(*) from versions where run_id = any($1) and planned_at is null)
+                 + (select count(*) from deliveries
+                    where begun_by = any($1) and finished_at is null and attempts = 0 and due_at <= $2)",
+        )
+        .bind(runs)
+        .bind(sql_time(due_before))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed("look up what waits to be delivered"))
+    }
+
     /// Looks at a digest again later: changes are still added to it.
     ///
     /// # Errors
