@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use store::catalog::{
-    DeliveredVersion, DeliveryAttempt, DeliveryOutcome, DigestSettings, Evidence, Removed, RequestedRun,
-    Skip, StoredDocument, Trigger, WantedBy, WhenActive,
+    DeliveredVersion, DeliveryAttempt, DeliveryOutcome, DigestSettings, Evidence, FetchedDocument, Findings,
+    Removed, RequestedRun, Skip, StoredDocument, Trigger, WantedBy, WhenActive,
 };
 use uuid::Uuid;
 
@@ -11,7 +11,9 @@ use super::{
     DAY, bodies_to_delete, clear, fail, newest, numbers, publish, rows, see, see_unplanned, subscription,
     younger_than,
 };
-use crate::place::{OTHER_URL, Place, URL, compare, document, due, fetched, minute, request};
+use crate::place::{
+    OTHER_URL, Place, URL, compare, document, due, fetched, minute, request, subscription_record,
+};
 
 /// The hook takes the delivery that waits.
 async fn deliver(place: &Place, now: Timestamp) -> Vec<DeliveredVersion> {
@@ -67,6 +69,36 @@ async fn what_the_next_fetch_is_compared_with_stays() {
     assert_eq!(rows(&place).await, [3, 3, 3, 2]);
     assert_eq!(see(&place, &subscription, 5, 'b').await, None);
     assert_eq!(bodies_to_delete(&place).await, "");
+}
+
+/// What it says of its documents is compared with what they said when it was last read.
+#[tokio::test]
+async fn the_list_that_was_last_read_stays_though_others_have_read_it_since() {
+    let place = Place::new().await;
+    let source = place.source("court").await;
+    let mut few = subscription_record("few", source);
+    few.settings.retention = Some(younger_than(DAY));
+    let few = place.catalog.put_subscription(&few, minute(0)).await.unwrap().scheduled;
+    let all = subscription_record("all", source);
+    let all = place.catalog.put_subscription(&all, minute(0)).await.unwrap().scheduled;
+    let read = async |subscription, number| {
+        let run = place.begun_run(subscription, minute(number), &[URL]).await;
+        publish(&place).await;
+        let evidence = fetched('a');
+        let findings = Findings { limit: 5, ..Findings::default() };
+        let list = FetchedDocument { findings: Some(&findings), ..document(Evidence::New(&evidence)) };
+        place.catalog.store_document(run, URL, &list, minute(number)).await.unwrap();
+        place.ended(run).await;
+    };
+    for number in 1..4 {
+        read(&few, number).await;
+    }
+    see_unplanned(&place, &few, 4, OTHER_URL, 'b').await.unwrap();
+    read(&all, 5).await;
+    // The first that read it stays, and the last.
+    assert_eq!(clear(&place, minute(0) + 40 * DAY).await.runs, 1);
+    let stay = "select count(*) from documents where url = 'https://example.org/opinions'";
+    assert_eq!(place.number(stay).await, 3);
 }
 
 #[tokio::test]

@@ -5,9 +5,13 @@ use std::{collections::BTreeMap, fmt, fs, time::Duration};
 use events::BoxError;
 use sqlx::{PgPool, Row};
 use tests::Installation;
+use tokio::time::sleep;
 
 use super::Watched;
 use crate::{benchmarks::operator::topics::Topics, catalog, system};
+
+/// How often Kafka is asked before it counts as failed.
+const ASKED: u32 = 10;
 
 /// Rows of subscriptions that do not keep everything.
 const RETAINED: &str = "
@@ -127,9 +131,20 @@ impl Sampler {
             processes: taken,
             rows: rows.collect::<Result<_, sqlx::Error>>()?,
             tables: self.tables().await?,
-            events: self.topics.ends().await? as f64,
+            events: self.ends().await? as f64,
             posted: posted as f64,
         })
+    }
+
+    /// Where all topics end. On a busy machine Kafka's metadata may be late for a moment.
+    async fn ends(&self) -> Result<i64, BoxError> {
+        for _ in 1..ASKED {
+            if let Ok(ends) = self.topics.ends().await {
+                return Ok(ends);
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        self.topics.ends().await
     }
 
     async fn tables(&self) -> Result<BTreeMap<String, Table>, BoxError> {
