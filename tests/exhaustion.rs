@@ -6,8 +6,14 @@
 
 #[path = "exhaustion/broken_objects.rs"]
 mod broken_objects;
+#[path = "exhaustion/due_at_once.rs"]
+mod due_at_once;
 #[path = "exhaustion/full_bucket.rs"]
 mod full_bucket;
+#[path = "exhaustion/large_document.rs"]
+mod large_document;
+#[path = "exhaustion/many_links.rs"]
+mod many_links;
 #[path = "exhaustion/no_leader.rs"]
 mod no_leader;
 #[path = "exhaustion/objects.rs"]

@@ -134,7 +134,7 @@ impl Lists {
         };
         let unread = (entries.beyond > 0).then(|| {
             format!(
-                "{} entries of {} beyond the {MAX_ENTRIES} that one may have are not read",
+                "{} entries of {} beyond the {MAX_ENTRIES} that it may have are not read",
                 entries.beyond, list.kind
             )
         });
