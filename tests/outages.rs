@@ -29,7 +29,18 @@ async fn what_is_asked_for_while_a_part_is_away_is_done_once_when_it_is_back() {
     let origin = Origin::start(corpus::CA11).await;
     let tipstaff = Installation::on(Stack::all().await.unwrap(), "outages").await;
     let mut operator = tipstaff.operator(&[]);
+    // What a process needs may come a while after it.
+    let store = tipstaff.stack.service(Part::Minio).unwrap();
+    store.kill().await.unwrap();
     let mut worker = tipstaff.worker(&[]);
+    eventually("that it waits", SOON, async || match worker.log() {
+        log if log.contains("the object store is not there yet") => Ok(()),
+        log => Err(log),
+    })
+    .await;
+    store.start().await.unwrap();
+    readiness(&worker, None).await;
+    assert!(worker.is_running());
     tipstaff
         .apply(&format!(
             "apiVersion: tipstaff.dev/v1alpha1\nkind: Source\nmetadata: {{ name: court }}\n\

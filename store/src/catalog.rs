@@ -60,6 +60,7 @@ pub use object_key::ObjectKey;
 pub use outbox::{OutboxBacklog, OutboxBatch};
 pub use retention::{KeepingSubscription, KeepingTime, Removed};
 pub use robots::{RobotsOutcome, RobotsRecord};
+use runs::BegunRuns;
 pub use runs::{BegunRun, RunPhase, RunPlan, RunReport, SetBackRun, Trigger, WaitingDocument};
 pub use schedule::{DueRun, Fired, FiredRun, RequestedRun, Skip, SkippedTogether, WhenActive};
 pub use sending::{DeliveredVersion, DeliveryAttempt, DeliveryOutcome, DeliveryWork, VersionEvidence};
@@ -94,6 +95,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 #[derive(Clone, Debug)]
 pub struct Catalog {
     pool: PgPool,
+    begun_runs: Batches<BegunRuns>,
     crawl_work: Batches<CrawlWorkOf>,
     slots: Batches<ClaimedSlots>,
     stored_blobs: Batches<StoredBlobs>,
@@ -211,6 +213,7 @@ impl Catalog {
             .await
             .map_err(CatalogError::Connect)?;
         Ok(Self {
+            begun_runs: Batches::new(&pool),
             crawl_work: Batches::new(&pool),
             slots: Batches::new(&pool),
             stored_blobs: Batches::new(&pool),

@@ -1,6 +1,12 @@
 //! The program `tipstaff-worker`: its flags and its start-up.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     Keeper, KeeperOptions, Newsroom, Pipeline, PipelineOptions, Tools, WorkerMetrics,
@@ -17,8 +23,12 @@ use service::{
     Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, SpanExport, init_logging,
     shutdown_on_signal, watch_bus,
 };
-use store::blobs::{self, BlobLocation, S3Credentials, S3Options, Spool};
+use store::blobs::{self, BlobError, BlobLocation, Blobs, S3Credentials, S3Options, Spool};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+
+/// How long the object store may take to answer the first time, as the catalog may.
+const STORE_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Consumes Tipstaff's topics and does the jobs of its roles.
 #[derive(Parser)]
@@ -138,6 +148,23 @@ pub async fn main() -> ExitCode {
     }
 }
 
+/// Opens the blobs. An object store that does not answer may come up just now, beside this process.
+async fn connect_blobs(location: &BlobLocation) -> Result<Arc<dyn Blobs>, BlobError> {
+    let deadline = Instant::now() + STORE_ANSWERS_WITHIN;
+    loop {
+        match blobs::connect(location).await {
+            Err(error @ BlobError::ObjectStore { denied: false, .. }) if Instant::now() < deadline => {
+                tracing::warn!(
+                    error = error_chain(&error),
+                    "the object store is not there yet; trying again in a second"
+                );
+                sleep(Duration::from_secs(1)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let shutdown = shutdown_on_signal()?;
     let spans = SpanExport::start("tipstaff-worker")?;
@@ -149,7 +176,7 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let mut registry = Registry::default();
     let clock = Arc::new(SystemClock);
     let allowed = AllowedAddresses::with_networks(arguments.allow_cidrs);
-    let blobs = blobs::connect(&arguments.blobs.location()).await?;
+    let blobs = connect_blobs(&arguments.blobs.location()).await?;
     let secrets: Arc<dyn SecretReader> = Arc::new(SecretCache::new(ClusterSecrets::default(), clock.clone()));
     // Shorter than the group's session, so that a slow handler costs its partition and not the membership.
     let revoke = drain.min(Duration::from_secs(8));

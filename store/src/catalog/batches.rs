@@ -1,7 +1,7 @@
 //! Statements that answer many callers at once: what one document costs the database is mostly the statement's own cost.
 //!
 //! Whoever asks while a statement is under way waits for the next one, which has the questions of all who came meanwhile.
-//! Nobody waits for company: a question that comes alone is asked alone, at once.
+//! A question that comes alone is asked alone, at once; only those that come right after another wait for company.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
+    time::{Instant, timeout_at},
 };
 
 use super::CatalogError;
@@ -29,6 +30,10 @@ const AT_A_TIME: usize = 3;
 pub(super) trait Statement: Send + Sync + 'static {
     type Question: Send + Sync + 'static;
     type Answer: Send + 'static;
+
+    /// How long after the beginning of a statement the next one begins at the earliest, unless it is full: what comes as
+    /// fast as this waits for company, so that a busy database answers more with each.
+    const PACE: Duration = Duration::ZERO;
 
     /// What no two questions of a statement may be about, where it writes.
     fn subject(_question: &Self::Question) -> Option<String> {
@@ -76,10 +81,19 @@ impl<S: Statement> Batches<S> {
 async fn answer_all<S: Statement>(pool: PgPool, mut waiting: mpsc::Receiver<Asked<S>>) {
     let mut under_way = JoinSet::new();
     let mut left: Vec<Asked<S>> = Vec::new();
+    let mut next_at = Instant::now();
     loop {
         if left.is_empty() && waiting.recv_many(&mut left, MOST).await == 0 {
             return;
         }
+        while left.len() < MOST
+            && let Ok(received) = timeout_at(next_at, waiting.recv_many(&mut left, MOST)).await
+        {
+            if received == 0 {
+                break;
+            }
+        }
+        next_at = Instant::now() + S::PACE;
         // All who wait are looked at: many with the same subject do not stand in the way of others.
         while let Ok(asked) = waiting.try_recv() {
             left.push(asked);

@@ -9,6 +9,11 @@ use uuid::Uuid;
 
 use super::{Catalog, CatalogError, ObjectKey, SourceSettings, failed, sql_time, time};
 
+mod beginning;
+
+use beginning::Beginning;
+pub(super) use beginning::BegunRuns;
+
 /// What made a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trigger {
@@ -190,6 +195,20 @@ impl Catalog {
     /// # Errors
     /// When the catalog fails.
     pub async fn begin_run(
+        &self,
+        run_id: Uuid,
+        urls: &[String],
+        now: Timestamp,
+    ) -> Result<BegunRun, CatalogError> {
+        let beginning = Beginning { run_id, urls: urls.to_vec(), now };
+        if !urls.is_empty() && self.begun_runs.ask(beginning).await? {
+            return Ok(BegunRun { pending: urls.to_vec(), fetched: Vec::new() });
+        }
+        self.begin_again(run_id, urls, now).await
+    }
+
+    /// Begins a run that was begun before, or that has ended.
+    async fn begin_again(
         &self,
         run_id: Uuid,
         urls: &[String],
