@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
 MINUTES ?= 10
-.PHONY: help run test chaos bench soak fuzz lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
+.PHONY: help run test chaos chaos-guards bench soak fuzz lint fmt build image crds charts schema kind-up kind-down audit clean-cache checkout
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,12 @@ chaos: checkout ## All that can fail fails at random for MINUTES=10, chosen by S
 	cargo build --workspace
 	"$(CARGO_TARGET_DIR)/debug/stack" build
 	"$(CARGO_TARGET_DIR)/debug/chaos" --minutes "$(MINUTES)" $(if $(SEED),--seed "$(SEED)")
+
+chaos-guards: checkout ## Take one guard after the other out of a copy of the code, and see that the chaos notices; GUARDS=NAME takes that alone
+	@scripts/setup.sh test
+	cargo build --workspace
+	"$(CARGO_TARGET_DIR)/debug/stack" build
+	scripts/chaos-guards.sh $(GUARDS)
 
 bench: checkout ## Measure, in release: the beat, parsing and comparing in memory, a local start, the crawl role and the operator on the real stack; about 40 minutes
 	@scripts/setup.sh test

@@ -10,6 +10,7 @@ use crate::{
     Topics, Victims, World, Written, bucket,
     check::{check, history},
     faults::Counts,
+    report::MOST_HISTORIES,
 };
 
 /// The topic of targets of that kind, without the prefix.
@@ -130,8 +131,10 @@ impl Finished {
         let findings = self.findings(state);
         let violations = check(&findings)
             .into_iter()
-            .map(|violation| {
-                let history = history(&findings, &violation);
+            .enumerate()
+            .map(|(number, violation)| {
+                let is_told = number < MOST_HISTORIES;
+                let history = if is_told { history(&findings, &violation) } else { Vec::new() };
                 (violation, history)
             })
             .collect();

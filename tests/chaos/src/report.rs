@@ -29,22 +29,19 @@ pub struct Report {
     pub longest_outage: (Duration, String),
     /// How long it took after the last fault until nothing was left to do.
     pub quiet_after: Duration,
-    /// What was not kept, with all that is known of what it concerns.
+    /// What was not kept; the first of them with all that is known of what they concern.
     pub violations: Vec<(Violation, Vec<String>)>,
 }
 
 /// A history longer than this is cut: the first and the last lines tell most.
 const MOST_LINES: usize = 120;
-/// So many violations are told with their history.
-const MOST_HISTORIES: usize = 10;
+/// So many violations are told with their history, which takes a while to gather.
+pub const MOST_HISTORIES: usize = 10;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, (violation, history)) in self.violations.iter().enumerate() {
+        for (violation, history) in &self.violations {
             writeln!(f, "VIOLATION of {violation}")?;
-            if number >= MOST_HISTORIES {
-                continue;
-            }
             let cut = history.len().saturating_sub(MOST_LINES);
             for line in history.iter().take(MOST_LINES / 2) {
                 writeln!(f, "    {line}")?;

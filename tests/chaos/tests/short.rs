@@ -105,7 +105,6 @@ const DAMAGES: [(&str, u8, &str); 13] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes four minutes, and most of the machine"]
 async fn all_that_can_fail_fails_and_no_promise_is_broken_and_each_damage_is_noticed() {
     // A second provider is never installed in this process.
     let _ = rustls::crypto::ring::default_provider().install_default();
