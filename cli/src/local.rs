@@ -229,7 +229,7 @@ async fn work(
     if let Some(session) = session
         && outcome != Outcome::Stopped
     {
-        shutdown.run_until_cancelled(session.finish()).await.transpose()?;
+        session.finish(shutdown).await?;
     }
     Ok(outcome)
 }

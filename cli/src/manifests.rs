@@ -349,19 +349,35 @@ impl Reading {
             self.problem(&subscription.file, source_line, missing);
         }
         self.problems.sort();
-        let named: BTreeSet<SecretName> = self.sources.iter().flat_map(named_secrets).collect();
+        let of_sources = self.sources.iter().flat_map(named_by_source);
+        let named: BTreeSet<SecretName> =
+            of_sources.chain(subscriptions.iter().flat_map(named_by_subscription)).collect();
         self.secrets.retain(|secret, _| named.contains(secret));
         Manifests { sources: self.sources, subscriptions, secrets: self.secrets, problems: self.problems }
     }
 }
 
 /// The Secrets that a source's headers take values from.
-fn named_secrets(source: &Located<Source>) -> impl Iterator<Item = SecretName> {
+fn named_by_source(source: &Located<Source>) -> impl Iterator<Item = SecretName> {
     let namespace = source.object.metadata.namespace.clone().unwrap_or_default();
     source.object.spec.fetch.headers.iter().filter_map(move |header| {
         let name = header.value_from.as_ref()?.secret_key_ref.name.clone();
         Some(SecretName { namespace: namespace.clone(), name })
     })
+}
+
+/// The Secrets that a subscription's targets are reached with.
+fn named_by_subscription(subscription: &Located<Subscription>) -> impl Iterator<Item = SecretName> {
+    let namespace = subscription.object.metadata.namespace.clone().unwrap_or_default();
+    let keys = subscription.object.spec.delivery.iter().flat_map(|target| {
+        let webhook = target.webhook.as_ref();
+        [
+            webhook.and_then(|webhook| webhook.secret_ref.as_ref()),
+            webhook.and_then(|webhook| webhook.previous_secret_ref.as_ref()),
+            target.slack.as_ref().map(|slack| &slack.url_secret_ref),
+        ]
+    });
+    keys.flatten().map(move |key| SecretName { namespace: namespace.clone(), name: key.name.clone() })
 }
 
 #[cfg(test)]

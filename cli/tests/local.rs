@@ -302,7 +302,7 @@ async fn once_ends_when_each_delivery_was_tried() {
     let delivery = "  delivery:\n".to_owned()
         + &webhook("inbox", &inbox)
         + &webhook("away", &format!("http://{refusing}/"));
-    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: hook\nstringData:\n  secret: whsec_dGVzdCBzZWNyZXQgb2YgMjQgYnl0ZXM=\n";
+    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: hook\nstringData:\n  secret: whsec_dGVzdCBzZWNyZXQgb2YgMjQgYnl0ZXMh\n";
     fs::write(&file, manifest("court", &site.opinions_url(), YEARLY, None) + &delivery + secret).unwrap();
     let finished = once(&file, &place.path().join("data"), &LOOPBACK).await;
     assert_eq!(finished.code, Some(0), "{finished:?}");

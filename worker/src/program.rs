@@ -27,8 +27,9 @@ use store::blobs::{self, BlobError, BlobLocation, Blobs, S3Credentials, S3Option
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// How long the object store may take to answer the first time, as the catalog may.
-const STORE_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// How long the object store may refuse or fail to answer at first: as long as the catalog, and shorter than a pod may take to
+/// start. One attempt more may be under way then.
+const STORE_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Consumes Tipstaff's topics and does the jobs of its roles.
 #[derive(Parser)]
@@ -176,7 +177,11 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let mut registry = Registry::default();
     let clock = Arc::new(SystemClock);
     let allowed = AllowedAddresses::with_networks(arguments.allow_cidrs);
-    let blobs = connect_blobs(&arguments.blobs.location()).await?;
+    let location = arguments.blobs.location();
+    let Some(blobs) = shutdown.run_until_cancelled(connect_blobs(&location)).await else {
+        return Ok(());
+    };
+    let blobs = blobs?;
     let secrets: Arc<dyn SecretReader> = Arc::new(SecretCache::new(ClusterSecrets::default(), clock.clone()));
     // Shorter than the group's session, so that a slow handler costs its partition and not the membership.
     let revoke = drain.min(Duration::from_secs(8));

@@ -9,8 +9,12 @@ use events::{Clock, error_chain};
 use jiff::{SignedDuration, Timestamp};
 use operator::{EngineHandle, Reconciler, RunEvent};
 use store::catalog::{CatalogError, RequestedRun, RunReport, Trigger};
-use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::broadcast::{
+    self,
+    error::{RecvError, TryRecvError},
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::{DeliveryTried, News, Setback};
 
@@ -28,7 +32,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 const EVENTS_AT_ONCE: usize = 512;
 /// A run's digest waits for the run's end, and goes out this soon after it at the latest.
 const DIGEST_FOLLOWS: SignedDuration = SignedDuration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How often it is looked whether deliveries wait.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) struct Session<'a> {
     options: &'a LocalOptions,
@@ -109,17 +114,35 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Tells what was still on its way when the parts had stopped, and how it all ended.
-    pub(super) async fn finish(mut self) -> Result<(), LocalError> {
-        while let Ok(news) = self.news.try_recv() {
-            self.tell(Ok(news)).await?;
-        }
-        self.open_runs.clear();
-        self.tell_held().await?;
-        if let Some(summary) = self.summary.take() {
-            self.printer.print(&Notice::Summary(summary)).await?;
+    /// Tells what was still on its way when the parts had stopped, and how it all ended; until `shutdown`, which the
+    /// summary does not heed: it is there already.
+    pub(super) async fn finish(mut self, shutdown: &CancellationToken) -> Result<(), LocalError> {
+        let summary = self.summary.take();
+        let printer = self.printer.clone();
+        shutdown.run_until_cancelled(self.tell_rest()).await.transpose()?;
+        if let Some(summary) = summary {
+            printer.print(&Notice::Summary(summary)).await?;
         }
         Ok(())
+    }
+
+    async fn tell_rest(&mut self) -> Result<(), LocalError> {
+        loop {
+            match self.runs.try_recv() {
+                Ok(event) => drop(self.tell_runs(Ok(event)).await?),
+                Err(TryRecvError::Lagged(count)) => {
+                    drop(self.tell_runs(Err(RecvError::Lagged(count))).await?);
+                }
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        loop {
+            match self.news.try_recv() {
+                Ok(news) => self.tell(Ok(news)).await?,
+                Err(TryRecvError::Lagged(count)) => self.tell(Err(RecvError::Lagged(count))).await?,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(()),
+            }
+        }
     }
 
     /// With a deadline, until a document changed and whoever is to be told of it was.
@@ -178,15 +201,22 @@ impl<'a> Session<'a> {
         deadline: Option<Instant>,
     ) -> Result<(), LocalError> {
         let runs: Vec<Uuid> = runs.iter().filter_map(|run| run.run_id).collect();
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let due_before = self.clock.now().checked_add(DIGEST_FOLLOWS).unwrap_or(Timestamp::MAX);
-            let untried = async || self.engine.catalog.untried_deliveries(&runs, due_before).await;
-            if patiently(untried).await == 0 {
-                return Ok(());
-            }
             tokio::select! {
+                event = self.runs.recv() => drop(self.tell_runs(event).await?),
                 news = self.news.recv() => self.tell(news).await?,
-                () = sleep(LOOK_AGAIN) => (),
+                _ = looks.tick() => {
+                    let untried = patiently(async || {
+                        let due_before =
+                            self.clock.now().checked_add(DIGEST_FOLLOWS).unwrap_or(Timestamp::MAX);
+                        self.engine.catalog.untried_deliveries(&runs, due_before).await
+                    });
+                    if untried.await == 0 {
+                        return Ok(());
+                    }
+                }
                 () = until(deadline) => return Ok(()),
             }
         }

@@ -323,6 +323,25 @@ fn secrets_that_a_source_names_are_held_and_no_others() {
 }
 
 #[test]
+fn secrets_that_a_target_names_are_held() {
+    let targets = "  delivery:
+  - name: hook
+    webhook: {url: 'https://example.org/', secretRef: {name: new, key: key}, previousSecretRef: {name: old, key: key}}
+  - {name: chat, slack: {urlSecretRef: {name: chat, key: key}}}
+";
+    let secrets = ["new", "old", "chat", "other"]
+        .map(|name| SECRET.replace("name: portal", &format!("name: {name}\n  namespace: courts")))
+        .join("---\n");
+    let court = SOURCE.replace("  name: court\n", "  name: court\n  namespace: courts\n");
+    let subscription =
+        SUBSCRIPTION.replace("  name: opinions\n", "  name: opinions\n  namespace: courts\n") + targets;
+    let manifests = read(&[("a.yaml", &court), ("b.yaml", &subscription), ("c.yaml", &secrets)]);
+    assert_eq!(manifests.problems, []);
+    let names: Vec<String> = manifests.secrets.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["courts/chat", "courts/new", "courts/old"]);
+}
+
+#[test]
 fn plain_text_of_a_secret_wins_and_encoded_lines_may_be_broken() {
     let both =
         SECRET.replace("  token: hidden\n", "  key: plain\n").replace("aGlkZGVu", "|\n    aGlk\n    ZGVu");

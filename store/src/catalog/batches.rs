@@ -87,6 +87,7 @@ async fn answer_all<S: Statement>(pool: PgPool, mut waiting: mpsc::Receiver<Aske
             return;
         }
         while left.len() < MOST
+            && Instant::now() < next_at
             && let Ok(received) = timeout_at(next_at, waiting.recv_many(&mut left, MOST)).await
         {
             if received == 0 {

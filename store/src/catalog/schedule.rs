@@ -301,7 +301,9 @@ async fn end_replaced(
     sqlx::query(
         "update runs set phase = 'Failed', reason = $3,
              message = 'the next run was due, and concurrencyPolicy is Replace', finished_at = $2
-         where subscription_id = any($1) and finished_at is null and trigger <> 'Backfill'",
+         -- Locked in the order in which whoever begins runs and finishes documents locks them.
+         where finished_at is null and id in (select id from runs
+             where subscription_id = any($1) and finished_at is null and trigger <> 'Backfill' order by id for update)",
     )
     .bind(ids)
     .bind(sql_time(now))

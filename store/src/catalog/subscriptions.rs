@@ -299,7 +299,9 @@ async fn end_runs_of_deleted(
     sqlx::query(
         "update runs set phase = 'Failed', reason = $3,
              message = 'the subscription was deleted while the run was active', finished_at = $2
-         where subscription_id = any($1) and finished_at is null",
+         -- Locked in the order in which whoever begins runs and finishes documents locks them.
+         where finished_at is null and id in (
+             select id from runs where subscription_id = any($1) and finished_at is null order by id for update)",
     )
     .bind(subscription_ids)
     .bind(sql_time(now))
