@@ -156,7 +156,67 @@ async fn a_host_is_left_in_peace_for_as_long_as_it_asks() {
     }
     let seen = origin.all_requests();
     assert!(seen[1].at.duration_since(seen[0].at) >= SignedDuration::from_millis(3_900), "{seen:?}");
+
+    // It is the host that answers which asks, and not the one that led there.
+    let other = Origin::start("").await;
+    other.set(503, "later");
+    other.set_headers(&[("retry-after", "3600")]);
+    origin.set(302, "");
+    origin.set_headers(&[("location", &other.url())]);
+    tipstaff.request("page-0", "elsewhere").await;
+    assert_eq!(left_in_peace(&tipstaff).await, [other.host()]);
     tipstaff.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_robots_txt_that_cannot_be_had_is_waited_for_and_of_a_huge_one_the_beginning_counts() {
+    let [busy, broken, huge] =
+        [Origin::start("<p>1").await, Origin::start("<p>2").await, Origin::start("<p>3").await];
+    busy.set_robots(503, "");
+    busy.set_robots_headers(&[("retry-after", "3600")]);
+    broken.set_robots(200, "User-agent: *");
+    broken.set_robots_headers(&[("content-encoding", "gzip")]);
+    huge.set_robots(200, &format!("User-agent: *\nDisallow: /opinions\n{}", "# more\n".repeat(1 << 20)));
+    let tipstaff = Installation::new("no-robots").await;
+    let _operator = tipstaff.operator(&[]);
+    let _worker = tipstaff.worker(&[]);
+    for (name, origin) in [("busy", &busy), ("broken", &broken), ("huge", &huge)] {
+        let one = names(name, 1);
+        let more = "politeness: {minInterval: 0s}";
+        tipstaff.apply(&manifests(name, &origin.url(), more, &one)).await;
+        ready(&tipstaff, &one).await;
+        tipstaff.request(&one[0], "now").await;
+    }
+    assert_eq!(reason(&tipstaff.ended_runs("huge-0", 1).await[0]), ("Failed", Some("RobotsDisallowed")));
+    assert_eq!(left_in_peace(&tipstaff).await, [busy.host()]);
+    // From the first time on it is known since when it fails, so that there is an end to waiting for it.
+    for (origin, retried_in) in [(&busy, "30 minutes"), (&broken, "10 seconds")] {
+        eventually("a robots.txt that is waited for", Duration::from_secs(60), async || {
+            let waited_for: i64 = sqlx::query_scalar(
+                "select count(*) from robots where origin = $1 and unreachable_since is not null
+                     and expires_at > now() + $2::text::interval",
+            )
+            .bind(format!("http://{}", origin.host()))
+            .bind(retried_in)
+            .fetch_one(&tipstaff.pool)
+            .await
+            .unwrap();
+            if waited_for == 1 { Ok(()) } else { Err(origin.host()) }
+        })
+        .await;
+        assert_eq!(origin.requests(), 0);
+    }
+    tipstaff.remove().await;
+}
+
+/// The hosts that are not asked for long, once there are any.
+async fn left_in_peace(tipstaff: &Installation) -> Vec<String> {
+    let hosts = "select host from hosts where blocked_until > now() + interval '30 minutes'";
+    eventually("a host that is left in peace", Duration::from_secs(60), async || {
+        let hosts: Vec<String> = sqlx::query_scalar(hosts).fetch_all(&tipstaff.pool).await.unwrap();
+        if hosts.is_empty() { Err("none") } else { Ok(hosts) }
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

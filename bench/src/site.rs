@@ -25,7 +25,12 @@ pub(crate) struct Site {
     serving: AbortHandle,
 }
 
-/// Each path has a text of its own, which changes with the edition.
+/// The newest entry of the first edition.
+const FIRST_EDITION: usize = 1_000_000;
+/// As many fall off at the end.
+const NEW_IN_AN_EDITION: usize = 25;
+
+/// Each path has a text of its own: a list of entries, the newest first, some of them new with each edition.
 struct Pages {
     edition: AtomicUsize,
     bytes: AtomicUsize,
@@ -80,9 +85,18 @@ async fn serve(State(pages): State<Arc<Pages>>, uri: Uri, headers: HeaderMap) ->
     if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == etag.as_str()) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response();
     }
-    let line = format!("<p>edition {etag} of {}, a line of a text that is long enough\n", uri.path());
+    let newest = FIRST_EDITION + pages.edition.load(Ordering::SeqCst) * NEW_IN_AN_EDITION;
     let bytes = pages.bytes.load(Ordering::SeqCst);
-    let text: Vec<u8> = line.bytes().cycle().take(bytes).collect();
+    let mut text = Vec::with_capacity(bytes + 100);
+    for entry in 0.. {
+        if text.len() >= bytes {
+            break;
+        }
+        let number = newest.saturating_sub(entry);
+        let line = format!("<p>entry {number} of {}, a line of a text that is long enough\n", uri.path());
+        text.extend_from_slice(line.as_bytes());
+    }
+    text.truncate(bytes);
     let headers = [(header::ETAG, etag), (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned())];
     (headers, Bytes::from(text)).into_response()
 }

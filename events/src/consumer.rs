@@ -32,6 +32,9 @@ pub struct ConsumerLoopOptions {
     pub concurrency: usize,
     /// How many events may wait here behind others of their key.
     pub waiting: usize,
+    /// How long no others are received since so many wait, before the newest of the longest queue are put aside: what one key
+    /// has too much of is not to hold up all others.
+    pub crowded_after: Duration,
     /// How long running handlers get to finish when the process ends.
     pub drain: Duration,
 }
@@ -59,8 +62,19 @@ pub struct LoopError {
     source: BusError,
 }
 
-/// Events of one topic and key are handled in order.
-type LaneKey = (Arc<str>, Option<Vec<u8>>);
+/// Why events are put aside.
+const CROWDED: &str = "Crowded";
+/// How many events of a key wait on when others of it are put aside.
+const KEPT_OF_KEY: usize = 32;
+
+/// What waits for what.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Lane {
+    /// Events of one topic and key are handled in order.
+    Key(Arc<str>, Option<Vec<u8>>),
+    /// Events that are put aside, whatever their key.
+    Aside,
+}
 
 /// Whether a record needs no more care, or must be received again.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +84,7 @@ enum Finish {
 }
 
 struct Running {
-    lane: LaneKey,
+    lane: Lane,
     partition: Partition,
     offset: i64,
 }
@@ -97,7 +111,8 @@ impl ConsumerLoop {
             running: HashMap::new(),
             revoking: None,
         };
-        let max_waiting = self.options.waiting;
+        let (max_waiting, crowded_after) = (self.options.waiting, self.options.crowded_after);
+        let mut full_since = None;
         let job = Arc::new(Job {
             group: self.options.group,
             bus: self.bus,
@@ -109,11 +124,17 @@ impl ConsumerLoop {
         let failure = loop {
             state.start_ready(&job);
             let room = state.lanes.waiting() < max_waiting;
+            full_since = if room { None } else { full_since.or_else(|| Some(Instant::now())) };
+            let crowded_at = full_since.map(|since| since + crowded_after);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break None,
                 Some(finished) = state.tasks.join_next_with_id() => state.finish(finished),
-                () = deadline_of(&state.revoking) => state.release_revoked(),
+                () = sleep_until_some(state.revoking.as_ref().map(|(_, deadline)| *deadline)) => state.release_revoked(),
+                () = sleep_until_some(crowded_at) => {
+                    state.shorten_longest();
+                    full_since = None;
+                }
                 signal = state.consumer.receive(room), if state.revoking.is_none() => match signal {
                     Ok(Signal::Received(received)) => state.accept(*received),
                     Ok(Signal::Revoked(revocation)) => state.revoke(revocation),
@@ -154,7 +175,7 @@ struct LoopState {
     concurrency: usize,
     drain: Duration,
     consumer: Box<dyn Consumer>,
-    lanes: Lanes<LaneKey, Received>,
+    lanes: Lanes<Lane, Received>,
     watermarks: Watermarks,
     tasks: JoinSet<Finish>,
     running: HashMap<Id, Running>,
@@ -164,8 +185,17 @@ struct LoopState {
 impl LoopState {
     fn accept(&mut self, received: Received) {
         self.watermarks.begin(&received.partition, received.offset);
-        let lane = (received.partition.topic.clone(), received.record.key.clone());
+        let lane = Lane::Key(received.partition.topic.clone(), received.record.key.clone());
         self.lanes.push(lane, received);
+    }
+
+    /// Too many wait: the newest of the key that has the most make room.
+    fn shorten_longest(&mut self) {
+        let aside = self.lanes.shorten_longest(KEPT_OF_KEY, |lane| *lane != Lane::Aside);
+        if let Some(first) = aside.first() {
+            debug!(partition = %first.partition, count = aside.len(), "events of one key are put aside");
+        }
+        aside.into_iter().for_each(|received| self.lanes.push(Lane::Aside, received));
     }
 
     fn start_ready(&mut self, job: &Arc<Job>) {
@@ -173,11 +203,15 @@ impl LoopState {
             && let Some((lane, received)) = self.lanes.take()
         {
             let (partition, offset) = (received.partition.clone(), received.offset);
-            let job = job.clone();
+            let (job, is_aside) = (job.clone(), lane == Lane::Aside);
             let task = self.tasks.spawn(async move {
                 job.metrics.in_flight.inc();
                 let _in_flight = InFlight(&job.metrics);
-                job.handle(&received.record).await
+                if is_aside {
+                    job.put_aside(&received.record).await
+                } else {
+                    job.handle(&received.record).await
+                }
             });
             self.running.insert(task.id(), Running { lane, partition, offset });
         }
@@ -226,9 +260,9 @@ impl LoopState {
     }
 }
 
-async fn deadline_of(revoking: &Option<(Revocation, Instant)>) {
-    match revoking {
-        Some((_, deadline)) => sleep_until(*deadline).await,
+async fn sleep_until_some(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
         None => pending().await,
     }
 }
@@ -293,6 +327,24 @@ impl Job {
         }
         .instrument(span)
         .await
+    }
+
+    /// Has an event come again later: too many of its key wait here.
+    async fn put_aside(&self, record: &Record) -> Finish {
+        let mut event = match Event::from_record(record) {
+            Ok(event) => event,
+            Err(error) => return self.dead_letter(record, UNKNOWN_JOB, &error).await,
+        };
+        if event.addressee.get_or_insert_with(|| self.group.clone()) != &self.group {
+            return Finish::Done;
+        }
+        let put_aside =
+            self.until_done("an event was not put aside", || self.setbacks.put_aside(&event)).await;
+        if put_aside.is_some() {
+            let labels = ReasonLabels { job_type: event.job_type.clone(), reason: CROWDED };
+            self.metrics.put_off.get_or_create(&labels).inc();
+        }
+        self.count(record, &event.job_type, Outcome::PutOff, put_aside)
     }
 
     async fn publish(&self, record: &Record, event: &Event, emitted: &[Event]) -> Finish {

@@ -152,6 +152,12 @@ pub trait Setbacks: Send + Sync {
         retry_at: Option<Timestamp>,
     ) -> Result<PutOff, BoxError>;
 
+    /// Has the event come again a while later, since too many wait here for others of their key. It counts as no attempt.
+    ///
+    /// # Errors
+    /// When that could not be recorded: the caller tries again.
+    async fn put_aside(&self, event: &Event) -> Result<(), BoxError>;
+
     /// Records that the event's document failed for good, if it has one.
     ///
     /// # Errors

@@ -63,6 +63,15 @@ impl<K: Clone + Eq + Hash, T> Lanes<K, T> {
         }
     }
 
+    /// Takes the newest items of the longest of some queues, all but `keep` of it.
+    pub(crate) fn shorten_longest(&mut self, keep: usize, is_one: impl Fn(&K) -> bool) -> Vec<T> {
+        let queues = self.waiting.iter_mut().filter(|(key, _)| is_one(key));
+        let Some((_, longest)) = queues.max_by_key(|(_, lane)| lane.len()) else { return Vec::new() };
+        let newest = longest.split_off(keep.min(longest.len()));
+        self.waiting_count -= newest.len();
+        newest.into()
+    }
+
     /// Forgets waiting items.
     pub(crate) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         for lane in self.waiting.values_mut() {

@@ -10,10 +10,14 @@ use std::{
 
 use events::{CrawlUrl, Event, EventId, HandlerError, Record, SubscriptionScheduled};
 use jiff::Timestamp;
-use tokio::{sync::Barrier, time::timeout};
+use tests::eventually;
+use tokio::{
+    sync::{Barrier, Semaphore},
+    time::timeout,
+};
 
 use crate::{
-    member::{GROUP, LAST_ATTEMPT, Log, Noted, Outcome, Setback, Setup},
+    member::{GROUP, LAST_ATTEMPT, Log, Noted, Outcome, Setback, Setup, WAITING},
     place::{Place, SOON, event, events, on_every_bus},
 };
 
@@ -31,6 +35,7 @@ on_every_bus!(
     events_of_one_key_are_handled_one_after_the_other,
     events_of_different_keys_are_handled_at_the_same_time,
     no_more_is_handled_at_the_same_time_than_is_allowed,
+    a_key_that_has_too_many_events_holds_up_no_other,
 );
 
 async fn what_a_handler_emits_is_published(place: Place) {
@@ -260,6 +265,56 @@ async fn events_of_different_keys_are_handled_at_the_same_time(place: Place) {
     place.publish(&events).await;
     handled.reaches(16).await;
     looping.stop().await;
+}
+
+async fn a_key_that_has_too_many_events_holds_up_no_other(place: Place) {
+    let handled = Log::default();
+    let gate = Arc::new(Semaphore::new(0));
+    let (log, closed) = (handled.clone(), gate.clone());
+    let setup = Setup { crowded_after: Duration::from_millis(100), ..Setup::new(&place.bus) };
+    let noted = setup.setbacks.clone();
+    let looping = setup.start(move |event| {
+        let (log, closed) = (log.clone(), closed.clone());
+        async move {
+            if event.payload::<SubscriptionScheduled>()?.subscription_id == 7 {
+                // Open once it is opened.
+                drop(closed.acquire().await);
+            }
+            log.note(&event);
+            Ok(Vec::new())
+        }
+    });
+    let slow = events(0..3 * WAITING as u32);
+    let quick = event(1_000, 8);
+    place.publish(&slow).await;
+    place.publish(std::slice::from_ref(&quick)).await;
+    assert_eq!(handled.reaches(1).await, [quick.id]);
+
+    noted.reaches(WAITING).await;
+    gate.close();
+    let mut seen = Vec::new();
+    eventually("all of them", SOON, async || {
+        seen = handled.ids();
+        let aside = noted.attempts();
+        if seen.len() + aside == slow.len() + 1 { Ok(()) } else { Err((seen.len(), aside)) }
+    })
+    .await;
+    looping.stop().await;
+    let aside: Vec<EventId> = noted
+        .reaches(WAITING)
+        .await
+        .into_iter()
+        .map(|setback| match setback {
+            Setback::PutAside { id } => id,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(noted.addressees(), vec![Some(GROUP.to_owned()); aside.len()]);
+    // Each is handled or put aside, and those that are not keep their order.
+    let in_order: Vec<EventId> = slow.iter().map(|event| event.id).filter(|id| !aside.contains(id)).collect();
+    assert_eq!(seen[1..], in_order);
+    assert!(aside.iter().all(|id| slow.iter().any(|event| event.id == *id)), "{aside:?}");
+    assert_done(&place).await;
 }
 
 async fn no_more_is_handled_at_the_same_time_than_is_allowed(place: Place) {

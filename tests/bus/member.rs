@@ -22,6 +22,9 @@ pub(crate) const GROUP: &str = "loops";
 /// How long a loop that stops waits for its handlers.
 pub(crate) const DRAIN: Duration = Duration::from_secs(8);
 
+/// How many events wait in a loop.
+pub(crate) const WAITING: usize = 100;
+
 /// An event that was put off so often is given up.
 pub(crate) const LAST_ATTEMPT: u32 = 3;
 
@@ -51,11 +54,19 @@ pub(crate) struct Setup {
     pub(crate) setbacks: Arc<Noted>,
     pub(crate) concurrency: usize,
     pub(crate) drain: Duration,
+    pub(crate) crowded_after: Duration,
 }
 
 impl Setup {
     pub(crate) fn new(bus: &Arc<dyn Bus>) -> Self {
-        Self { bus: bus.clone(), group: GROUP, setbacks: Arc::default(), concurrency: 8, drain: DRAIN }
+        Self {
+            bus: bus.clone(),
+            group: GROUP,
+            setbacks: Arc::default(),
+            concurrency: 8,
+            drain: DRAIN,
+            crowded_after: SOON,
+        }
     }
 
     pub(crate) fn start<F, Fut>(self, handle: F) -> Looping
@@ -74,7 +85,8 @@ impl Setup {
             options: ConsumerLoopOptions {
                 group: self.group.to_owned(),
                 concurrency: self.concurrency,
-                waiting: 100,
+                waiting: WAITING,
+                crowded_after: self.crowded_after,
                 drain: self.drain,
             },
         };
@@ -130,6 +142,7 @@ impl Log {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Setback {
     PutOff { id: EventId, reason: &'static str, message: String, retry_at: Option<Timestamp> },
+    PutAside { id: EventId },
     GivenUp { id: EventId, reason: &'static str, message: String },
 }
 
@@ -202,6 +215,11 @@ impl Setbacks for Noted {
         self.addressees.lock().unwrap().push(event.addressee.clone());
         self.note(Setback::PutOff { id: event.id, reason, message: message.to_owned(), retry_at })?;
         Ok(if event.attempt < LAST_ATTEMPT { PutOff::Later } else { PutOff::GivenUp })
+    }
+
+    async fn put_aside(&self, event: &Event) -> Result<(), BoxError> {
+        self.addressees.lock().unwrap().push(event.addressee.clone());
+        self.note(Setback::PutAside { id: event.id })
     }
 
     async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<GivenUp, BoxError> {

@@ -82,7 +82,9 @@ async fn of_a_hundred_thousand_links_as_many_as_are_allowed_are_followed_and_the
             // Either of its sitemaps was read first, and took all room.
             "index" => "wait for a later run: follow.limit is 5".to_owned(),
             "overfull" => format!("{} documents that the sitemap names wait for a later run", ENTRIES - 5),
-            _ => format!("{} documents that the page names wait for a later run: follow.limit is 5", LINKS - 5),
+            _ => {
+                format!("{} documents that the page names wait for a later run: follow.limit is 5", LINKS - 5)
+            }
         };
         assert!(message.contains(&expected), "{name}: {message}");
         if name == "overfull" {

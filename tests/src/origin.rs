@@ -31,6 +31,7 @@ struct Site {
     page: (u16, String),
     files: HashMap<String, File>,
     robots: (u16, String),
+    robots_headers: Vec<(&'static str, String)>,
     headers: Vec<(&'static str, String)>,
     etag: Option<String>,
     requests: Vec<Request>,
@@ -69,6 +70,7 @@ impl Origin {
             page: (200, page.to_owned()),
             files: HashMap::new(),
             robots: (404, String::new()),
+            robots_headers: Vec::new(),
             headers: Vec::new(),
             etag: None,
             requests: Vec::new(),
@@ -125,7 +127,12 @@ impl Origin {
 
     /// Sends these headers too from now on, but not with robots.txt.
     pub fn set_headers(&self, headers: &[(&'static str, &str)]) {
-        self.site().headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        self.site().headers = owned(headers);
+    }
+
+    /// Sends these headers with robots.txt from now on.
+    pub fn set_robots_headers(&self, headers: &[(&'static str, &str)]) {
+        self.site().robots_headers = owned(headers);
     }
 
     /// Names the state of the page, and answers 304 to who knows it.
@@ -166,6 +173,10 @@ impl Drop for Origin {
 
 const ROBOTS: &str = "/robots.txt";
 
+fn owned(headers: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+    headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
+}
+
 async fn serve(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let known = headers.get(header::IF_NONE_MATCH).cloned();
     shared.site.lock().unwrap().requests.push(Request {
@@ -175,8 +186,13 @@ async fn serve(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, 
         body,
     });
     if uri.path() == ROBOTS {
-        let (status, text) = shared.site.lock().unwrap().robots.clone();
-        return (StatusCode::from_u16(status).unwrap(), text).into_response();
+        let site = shared.site.lock().unwrap();
+        let (status, text) = site.robots.clone();
+        let mut response = (StatusCode::from_u16(status).unwrap(), text).into_response();
+        for (name, value) in &site.robots_headers {
+            response.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        return response;
     }
     // The sender lives as long as the origin.
     let _ = shared.held.subscribe().wait_for(|held| !held).await;

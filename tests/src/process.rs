@@ -81,6 +81,11 @@ impl Process {
         }
     }
 
+    /// Waits for its end, and says whether it came in time.
+    pub async fn ends_within(&mut self, time: Duration) -> bool {
+        timeout(time, self.child.wait()).await.is_ok()
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()

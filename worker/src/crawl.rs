@@ -147,7 +147,7 @@ impl Crawl {
                 })?;
                 revisit(exchange, robots, latest)
             }
-            Err(error) => return Err(self.failed(&request.url, error).await?),
+            Err(error) => return Err(self.failed(error).await?),
         };
         Ok(Some(FoundEvidence::New(Box::new(artifact))))
     }
@@ -191,16 +191,16 @@ impl Crawl {
     }
 
     /// What a failed fetch means for the document; a host that asked for peace is left in peace.
-    async fn failed(&self, url: &Url, error: FetchError) -> Result<HandlerError, HandlerError> {
+    async fn failed(&self, error: FetchError) -> Result<HandlerError, HandlerError> {
         let reason = error.reason();
-        let retry_at = match &error {
-            FetchError::Status { status: 429 | 503, retry_after: Some(until), .. } => {
-                slots::leave_in_peace(&self.tools, &host_of(url), *until).await?;
-                Some(*until)
-            }
-            FetchError::RobotsUnreachable { retry_at, .. } => Some(*retry_at),
-            _ => None,
-        };
+        let mut retry_at = None;
+        if let Some((host, until)) = slots::asks_for_peace(&error) {
+            slots::leave_in_peace(&self.tools, &host, until).await?;
+            retry_at = Some(until);
+        }
+        if let FetchError::RobotsUnreachable { retry_at: at, .. } = &error {
+            retry_at = Some(*at);
+        }
         Ok(if error.is_transient() {
             HandlerError::Transient { reason, retry_at, source: error.into() }
         } else {

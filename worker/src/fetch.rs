@@ -41,13 +41,24 @@ pub struct FetchRequest {
     pub user_agent: Option<HeaderValue>,
     /// For the whole of it: every redirect and the body. The time that a [`Gate`] takes is not counted.
     pub timeout: Duration,
-    /// The size of the body, in bytes after decompression, above which it is given up.
+    /// The size of the body, in bytes after decompression, that is read at most.
     pub max_bytes: u64,
+    /// What becomes of a body that is larger.
+    pub excess: Excess,
     /// Of the answer that is stored already: sent as `If-None-Match` and `If-Modified-Since` (RFC 9110, section 13.1).
     pub validators: Option<Validators>,
     /// The URL whose answer had these validators: the `final_url` of then. They are sent to it alone, whether it is
     /// asked first or a redirect leads to it, for they mean nothing at another one. `None`: the request's own URL.
     pub validators_for: Option<Url>,
+}
+
+/// What becomes of a body that is larger than is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// It is refused: [`FetchError::TooLarge`].
+    Refused,
+    /// Its beginning is all that there is of it.
+    CutOff,
 }
 
 /// What an answer said of its own version.

@@ -1,10 +1,11 @@
+use changes::ChangeKind;
 use events::ConsumerMetrics;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use store::catalog::Removed;
+use store::catalog::{DeliveryOutcome, Removed};
 
 use crate::{
     ROUTES,
@@ -27,7 +28,22 @@ pub struct WorkerMetrics {
     fetches: Family<OutcomeLabels, Counter>,
     fetched_bytes: Counter,
     put_off: Counter,
+    versions: Family<VersionLabels, Counter>,
+    delivery_attempts: Family<AttemptLabels, Counter>,
     removed: Family<KindLabels, Counter>,
+}
+
+/// What happened to a document: `Baseline`, `New`, `Changed`, `Removed` or `Returned`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabels {
+    kind: String,
+}
+
+/// What became of a delivery that was tried, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    outcome: &'static str,
+    reason: &'static str,
 }
 
 /// What was removed.
@@ -45,8 +61,13 @@ impl WorkerMetrics {
             fetches: Family::default(),
             fetched_bytes: Counter::default(),
             put_off: Counter::default(),
+            versions: Family::default(),
+            delivery_attempts: Family::default(),
             removed: Family::default(),
         };
+        for kind in ChangeKind::ALL {
+            drop(metrics.versions.get_or_create(&VersionLabels { kind: kind.name().to_owned() }));
+        }
         metrics.removed(&Removed::default());
         metrics.bodies_removed(0);
         drop(metrics.fetches.get_or_create(&FETCHED));
@@ -60,6 +81,12 @@ impl WorkerMetrics {
             "tipstaff_fetches_put_off",
             "Fetches that had to wait for a slot of their host",
             metrics.put_off.clone(),
+        );
+        registry.register("tipstaff_versions", "Versions that were made", metrics.versions.clone());
+        registry.register(
+            "tipstaff_delivery_attempts",
+            "Deliveries that were tried, by what became of them",
+            metrics.delivery_attempts.clone(),
         );
         registry.register(
             "tipstaff_retention_removed",
@@ -80,6 +107,20 @@ impl WorkerMetrics {
 
     pub(crate) fn bodies_removed(&self, count: u64) {
         self.removed.get_or_create(&KindLabels { kind: "Body" }).inc_by(count);
+    }
+
+    pub(crate) fn version_made(&self, kind: &str) {
+        self.versions.get_or_create(&VersionLabels { kind: kind.to_owned() }).inc();
+    }
+
+    pub(crate) fn delivery_tried(&self, outcome: DeliveryOutcome<'_>, reason: &'static str) {
+        let outcome = match outcome {
+            DeliveryOutcome::Delivered => "Delivered",
+            DeliveryOutcome::Retry(_) => "Retry",
+            DeliveryOutcome::GivenUp => "GivenUp",
+            DeliveryOutcome::TargetGone(_) => "TargetGone",
+        };
+        self.delivery_attempts.get_or_create(&AttemptLabels { outcome, reason }).inc();
     }
 
     pub(crate) fn put_off(&self) {

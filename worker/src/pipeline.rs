@@ -15,6 +15,8 @@ use crate::{
 
 /// How many events may wait in a loop behind others of their key.
 const WAITING: usize = 1_000;
+/// As long as so many do, and no others come in, the others have waited long enough.
+const CROWDED_AFTER: Duration = Duration::from_secs(5);
 
 /// Which roles a process has and how much it does at a time.
 #[derive(Clone, Debug)]
@@ -95,6 +97,7 @@ impl Pipeline {
                     group: role.group(),
                     concurrency: options.concurrency,
                     waiting: WAITING,
+                    crowded_after: CROWDED_AFTER,
                     drain: options.drain,
                 },
             });
@@ -137,6 +140,7 @@ impl Pipeline {
                     group: route.group(),
                     concurrency: options.concurrency,
                     waiting: WAITING,
+                    crowded_after: CROWDED_AFTER,
                     drain: options.drain,
                 },
             });

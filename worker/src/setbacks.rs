@@ -17,6 +17,8 @@ use crate::news::{News, Newsroom, Setback};
 /// How often an event is put off before it is given up.
 pub(crate) const ATTEMPTS: u32 = 6;
 const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(2);
+/// For how long an event is put aside that is one too many of its key: about as long as those need that are kept.
+const ASIDE: SignedDuration = SignedDuration::from_mins(1);
 /// No server's Retry-After keeps a run longer than this.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
 
@@ -68,6 +70,10 @@ impl Setbacks for CatalogSetbacks {
             self.news.tell(News::Setback(Setback { run_id, subscription_id, reason, message, retry_at }));
         }
         Ok(PutOff::Later)
+    }
+
+    async fn put_aside(&self, event: &Event) -> Result<(), BoxError> {
+        put_aside(&self.catalog, event, self.clock.now()).await
     }
 
     async fn give_up(&self, event: &Event, reason: &'static str, message: &str) -> Result<GivenUp, BoxError> {
@@ -124,6 +130,11 @@ pub(crate) async fn delay(
     let retry_at = now.checked_add(wait)?;
     catalog.delay(&later, retry_at).await?;
     Ok(retry_at)
+}
+
+/// Lets an event wait in the outbox for a while, as no attempt.
+pub(crate) async fn put_aside(catalog: &Catalog, event: &Event, now: Timestamp) -> Result<(), BoxError> {
+    Ok(catalog.delay(event, now.checked_add(ASIDE)?).await?)
 }
 
 /// Deliveries have their own schedule of attempts. What fails on the way to them is the catalog, which is waited for.

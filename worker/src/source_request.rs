@@ -10,7 +10,7 @@ use store::catalog::{HeaderSetting, HeaderSource, SourceSettings};
 use url::Url;
 
 use crate::{
-    fetch::FetchRequest,
+    fetch::{Excess, FetchRequest},
     secrets::{SecretError, SecretName, SecretReader, SecretValues},
 };
 
@@ -58,6 +58,7 @@ pub async fn source_request(
         user_agent: source.user_agent.as_deref().map(|text| plain("User-Agent", text)).transpose()?,
         timeout: Duration::from_millis(source.timeout_ms),
         max_bytes: source.max_bytes,
+        excess: Excess::Refused,
         validators: None,
         validators_for: None,
     })

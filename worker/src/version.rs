@@ -78,6 +78,7 @@ impl Handler for Version {
                 // The document changed before anybody looked at what was known of it under the selectors as they are now.
                 let made = self.baseline_of_head(&request, &work, head_anew).await?;
                 if let Some(made) = made {
+                    self.tools.metrics.version_made(&made.kind);
                     told.push(self.result(
                         event,
                         &request,
@@ -89,6 +90,7 @@ impl Handler for Version {
             }
             match self.compare(&request, &work).await? {
                 ComparedDocument::Finished(Some(made)) => {
+                    self.tools.metrics.version_made(&made.kind);
                     told.push(self.result(event, &request, &made, &request.url)?);
                     return Ok(told);
                 }

@@ -369,10 +369,7 @@ async fn make(
         .fetch_optional(connection)
         .await;
     let finished = |row: &PgRow| {
-        Ok(Finished {
-            made: Some(made_version(row, "")?),
-            has_run_ended: row.try_get("has_run_ended")?,
-        })
+        Ok(Finished { made: Some(made_version(row, "")?), has_run_ended: row.try_get("has_run_ended")? })
     };
     match row {
         Ok(Some(row)) => finished(&row).map(Some).map_err(failed("read a version")),

@@ -17,12 +17,12 @@ use tokio::{
 
 use crate::{Fleet, Plan, Receiver, fleet::Harm};
 
+const RECEIVER: &str = "receiver";
 const PARTS: [Part; 4] = [Part::Kafka, Part::Postgres, Part::Minio, Part::KubeApiserver];
 /// A piece of up to 16 KiB is held up so long by a slow object store.
 const HELD_UP: Duration = Duration::from_millis(300);
 /// So often in a hundred times the next fault does not wait for the one before.
-const TOGETHER: usize = 70;
-const MOST_TOGETHER: usize = 3;
+const TOGETHER: usize = 80;
 /// Some connections are the superuser's; this is more than there are.
 const CONNECTIONS: usize = 250;
 
@@ -44,9 +44,11 @@ pub struct Fault {
 /// Kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// SIGKILL; started again after the time.
+    /// SIGKILL; started again after the time. The receivers' connections end, and none are made.
     Killed,
-    /// SIGSTOP for the time.
+    /// SIGTERM; started again after the time.
+    Restarted,
+    /// SIGSTOP for the time. The receivers take what comes and do not answer.
     Paused,
     /// All connections of the database are ended by the server.
     Disconnected,
@@ -64,6 +66,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Killed => "killed",
+            Self::Restarted => "ended and started again",
             Self::Paused => "stopped for a while",
             Self::Disconnected => "all connections ended",
             Self::Exhausted => "connections exhausted",
@@ -146,7 +149,7 @@ async fn strike_at_random(victims: &Arc<Victims>, plan: &Plan, until: Instant) -
                 busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&fault.target);
             });
         }
-        while active.len() >= if is_alone { 1 } else { MOST_TOGETHER } {
+        while active.len() >= if is_alone { 1 } else { plan.faults_at_once } {
             active.join_next().await.transpose().unwrap();
         }
         sleep(gap).await;
@@ -173,15 +176,18 @@ fn choose(random: &mut Random, plan: &Plan, fleet: &Fleet) -> Fault {
     let postgres = Part::Postgres.name();
     let minio = Part::Minio.name();
     match random.below(100) {
-        0..25 => fault(names[process], Kind::Killed),
-        25..50 => fault(names[process], Kind::Paused),
+        0..20 => fault(names[process], Kind::Killed),
+        20..28 => fault(names[process], Kind::Restarted),
+        28..50 => fault(names[process], Kind::Paused),
         50..62 => fault(part.name(), Kind::Killed),
         62..76 => fault(part.name(), Kind::Paused),
         76..82 => fault(postgres, Kind::Disconnected),
         82..86 => fault(postgres, Kind::Exhausted),
         86..91 => fault(minio, Kind::Refused),
         91..95 => fault(minio, Kind::Slow),
-        _ => fault("receiver", Kind::Down),
+        95..97 => fault(RECEIVER, Kind::Down),
+        97..99 => fault(RECEIVER, Kind::Killed),
+        _ => fault(RECEIVER, Kind::Paused),
     }
 }
 
@@ -200,7 +206,14 @@ async fn inflict(victims: &Victims, fault: &Fault) {
             sleep(fault.time).await;
             service.resume().await;
         }
+        (Kind::Killed, None) if fault.target == RECEIVER => victims.receiver.kill(fault.time).await,
+        (Kind::Paused, None) if fault.target == RECEIVER => {
+            victims.receiver.set_paused(true);
+            sleep(fault.time).await;
+            victims.receiver.set_paused(false);
+        }
         (Kind::Killed, None) => victims.fleet.harm(&fault.target, Harm::Kill(fault.time)).await,
+        (Kind::Restarted, _) => victims.fleet.harm(&fault.target, Harm::Restart(fault.time)).await,
         (Kind::Paused, None) => victims.fleet.harm(&fault.target, Harm::Pause(fault.time)).await,
         (Kind::Disconnected, _) => disconnect(victims.tipstaff.database_url()).await,
         (Kind::Exhausted, _) => exhaust(victims.tipstaff.database_url(), fault.time).await,

@@ -18,6 +18,8 @@ const ROLES: [&str; 5] = ["schedule", "crawl", "parse", "version", "deliver"];
 const REPLICAS: usize = 2;
 /// How often it is looked whether a process has ended by itself.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What a pod has to end in by itself.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// How many processes ended by themselves, by their role and why.
 pub type Ended = BTreeMap<(&'static str, String), usize>;
@@ -40,6 +42,8 @@ struct Member {
 pub enum Harm {
     /// SIGKILL, and a new start so much later.
     Kill(Duration),
+    /// SIGTERM, and a new start so much after it has ended.
+    Restart(Duration),
     /// SIGSTOP for a time.
     Pause(Duration),
 }
@@ -107,6 +111,17 @@ impl Keeper {
                     match harm {
                         Harm::Kill(time) => {
                             process.kill().await;
+                            sleep(time).await;
+                            process = self.start();
+                        }
+                        Harm::Restart(time) => {
+                            if process.is_running() {
+                                signal(&process, "TERM").await;
+                                // It finishes what it has begun; one that is away longer than a pod may take is killed.
+                                if !process.ends_within(GRACE).await {
+                                    process.kill().await;
+                                }
+                            }
                             sleep(time).await;
                             process = self.start();
                         }

@@ -17,6 +17,8 @@ pub struct Plan {
     pub faults_for: Duration,
     /// How long one of them lasts at most.
     pub longest_fault: Duration,
+    /// How many of them there are at a time at most.
+    pub faults_at_once: usize,
     /// After the last fault, how long it may take until nothing is left to do.
     pub quiet_within: Duration,
     /// How long it is then watched that nothing is written.
@@ -37,6 +39,7 @@ impl Plan {
             at_once: 40,
             faults_for: Duration::from_secs(60 * minutes),
             longest_fault: Duration::from_secs(40),
+            faults_at_once: 5,
             // A third attempt at a delivery comes a minute after the second, the fourth five after that.
             quiet_within: Duration::from_secs(15 * 60),
             rest_for: Duration::from_secs(30),
@@ -54,6 +57,7 @@ impl Plan {
             // With what is still to be healed then, two minutes.
             faults_for: Duration::from_secs(105),
             longest_fault: Duration::from_secs(8),
+            faults_at_once: 3,
             quiet_within: Duration::from_secs(180),
             rest_for: Duration::from_secs(4),
             all_targets: false,

@@ -20,18 +20,25 @@ use axum::{
 use jiff::Timestamp;
 use serde_json::Value;
 use tests::Random;
-use tokio::{net::TcpListener, task::AbortHandle, time::sleep};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    sync::watch,
+    time::sleep,
+};
 
 /// One server for all webhooks.
 pub struct Receiver {
     port: u16,
     shared: Arc<Shared>,
-    serving: AbortHandle,
+    /// Where it serves: what is killed there has no connections any more.
+    serving: Mutex<Option<Runtime>>,
 }
 
 struct Shared {
     seed: u64,
     is_down: AtomicBool,
+    is_paused: watch::Sender<bool>,
     /// How often a delivery was refused.
     refused: Mutex<HashMap<String, u32>>,
     log: Mutex<Vec<Received>>,
@@ -71,17 +78,17 @@ const MOST_REFUSALS: u32 = 1;
 impl Receiver {
     /// Listens on a free port.
     pub async fn start(seed: u64) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             seed,
             is_down: AtomicBool::new(false),
+            is_paused: watch::Sender::new(false),
             refused: Mutex::default(),
             log: Mutex::default(),
         });
-        let router = Router::new().fallback(receive).with_state(shared.clone());
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { port, shared, serving: serving.abort_handle() }
+        let serving = Mutex::new(Some(serve(listener, &shared)));
+        Self { port, shared, serving }
     }
 
     /// Its port.
@@ -95,6 +102,31 @@ impl Receiver {
         self.shared.is_down.store(is_down, Ordering::SeqCst);
     }
 
+    /// Answers nothing for now, or does again.
+    pub fn set_paused(&self, is_paused: bool) {
+        self.shared.is_paused.send_replace(is_paused);
+    }
+
+    /// Ends its connections, and makes none for a time.
+    pub async fn kill(&self, time: Duration) {
+        self.end();
+        sleep(time).await;
+        // Until whoever was given the port meanwhile has left it.
+        let listener = loop {
+            match std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)) {
+                Ok(listener) => break listener,
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        };
+        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(serve(listener, &self.shared));
+    }
+
+    fn end(&self) {
+        if let Some(runtime) = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
+    }
+
     /// What came, in order.
     #[must_use]
     pub fn log(&self) -> Vec<Received> {
@@ -104,7 +136,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.end();
     }
 }
 
@@ -135,6 +167,15 @@ impl Received {
     }
 }
 
+fn serve(listener: std::net::TcpListener, shared: &Arc<Shared>) -> Runtime {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let router = Router::new().fallback(receive).with_state(shared.clone());
+    listener.set_nonblocking(true).unwrap();
+    runtime
+        .spawn(async move { axum::serve(TcpListener::from_std(listener).unwrap(), router).await.unwrap() });
+    runtime
+}
+
 async fn receive(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Response {
     let Some(mut received) = Received::read(&body, true) else {
         return (StatusCode::BAD_REQUEST, "this is no delivery").into_response();
@@ -156,6 +197,8 @@ async fn receive(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Re
     if is_slow {
         sleep(Duration::from_secs(2)).await;
     }
+    // The sender lives as long as the receiver.
+    let _ = shared.is_paused.subscribe().wait_for(|is_paused| !is_paused).await;
     let status = if received.is_taken { StatusCode::NO_CONTENT } else { StatusCode::INTERNAL_SERVER_ERROR };
     shared.log.lock().unwrap_or_else(PoisonError::into_inner).push(received);
     status.into_response()

@@ -118,7 +118,7 @@ impl Gate for CrawlGate<'_> {
                 }
                 Rules::None => decision::NO_RULES,
                 Rules::Unknown { retry_at } => {
-                    let problem = "it answers with errors".to_owned();
+                    let problem = "it does not answer as it should".to_owned();
                     return Err(FetchError::RobotsUnreachable { url: display_url(url), problem, retry_at });
                 }
             };

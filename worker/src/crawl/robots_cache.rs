@@ -18,18 +18,18 @@ use url::Url;
 
 use crate::{
     Tools,
-    fetch::{DEFAULT_USER_AGENT, FetchError, FetchRequest, Fetched, NoGate},
+    fetch::{DEFAULT_USER_AGENT, Excess, FetchError, FetchRequest, Fetched, NoGate},
     robots::{
         LONGEST_CACHED, MAX_SIZE, Robots, RobotsAnswer, RobotsState, cached_for, outcome, product_token,
     },
     tools::catalog_failed,
 };
 
+use super::slots;
+
 /// How soon a robots.txt that cannot be read is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// More is not sent by anyone who means well; the rules are in the first 500 KiB.
-const MAX_BYTES: u64 = 5 * 1024 * 1024;
 /// Beyond this number of origins the cache begins anew.
 const ORIGINS: usize = 4096;
 
@@ -97,7 +97,7 @@ impl RobotsCache {
     /// 2.4); what that is when it never said anything, [`outcome`] knows.
     ///
     /// # Errors
-    /// When no connection is made to an origin whose rules were never had: the document's fetch would end alike.
+    /// When its rules were never had and cannot be had now.
     pub(super) async fn ask(
         &self,
         tools: &Tools,
@@ -110,12 +110,16 @@ impl RobotsCache {
         let failing_since = before.as_ref().and_then(|before| before.unreachable_since);
         let answer = tools.fetcher.get(&robots_request(url, user_agent), &tools.spool, &NoGate).await;
         let now = tools.clock.now();
+        let asked_for_peace = answer.as_ref().err().and_then(slots::asks_for_peace);
+        if let Some((host, until)) = &asked_for_peace {
+            slots::leave_in_peace(tools, host, *until).await?;
+        }
         let mut text = Vec::new();
         let (state, good_for) = match &answer {
             Ok(fetched) => {
                 let exchange = fetched.exchange();
                 if let Fetched::Body { body, .. } = fetched {
-                    text = first_bytes(body).await?;
+                    text = bytes_of(body).await?;
                 }
                 let answered = RobotsAnswer::Answered { status: exchange.status, body: &text };
                 let cache_control = exchange.headers.iter().find(|(name, _)| name == "cache-control");
@@ -129,12 +133,16 @@ impl RobotsCache {
             (RobotsState::AllowAll, _) => (RobotsOutcome::AllowAll, failing_since),
             (RobotsState::Unreachable, Some(before)) => (before.outcome, failing_since.or(Some(now))),
             (RobotsState::Unreachable, None) => match answer {
-                Err(error) if !matches!(error, FetchError::Status { .. }) => return Err(error.into()),
+                Err(error) if !is_of_robots_alone(&error) => return Err(error.into()),
                 _ => (RobotsOutcome::Unknown, Some(now)),
             },
         };
         let good_for = if unreachable_since.is_some() { ASK_AGAIN } else { good_for };
-        let expires_at = now.checked_add(good_for).unwrap_or(now);
+        let mut expires_at = now.checked_add(good_for).unwrap_or(now);
+        if let Some((_, until)) = asked_for_peace {
+            let longest = now.checked_add(LONGEST_CACHED).unwrap_or(now);
+            expires_at = expires_at.max(until.min(longest));
+        }
         let record = RobotsRecord { outcome, asked_at: now, expires_at, unreachable_since };
         tools.catalog.put_robots(&origin, &record).await.map_err(catalog_failed)?;
         Ok(self.keep(&origin, token, record))
@@ -189,20 +197,36 @@ fn robots_request(url: &Url, user_agent: Option<&HeaderValue>) -> FetchRequest {
         headers: Vec::new(),
         user_agent: user_agent.cloned(),
         timeout: TIMEOUT,
-        max_bytes: MAX_BYTES,
+        max_bytes: MAX_SIZE as u64,
+        excess: Excess::CutOff,
         validators: None,
         validators_for: None,
     }
 }
 
-async fn first_bytes(body: &SpooledBody) -> Result<Vec<u8>, HandlerError> {
+/// Whether the document might come although its robots.txt did not: an answer began, and was none. The fetch of the document
+/// would end as any other failure does.
+fn is_of_robots_alone(error: &FetchError) -> bool {
+    matches!(
+        error,
+        FetchError::Status { .. }
+            | FetchError::RequestFailed { .. }
+            | FetchError::Timeout { .. }
+            | FetchError::HeadersTooLarge { .. }
+            | FetchError::BodyTruncated { .. }
+            | FetchError::DecompressionFailed { .. }
+            | FetchError::UnknownEncoding { .. }
+    )
+}
+
+async fn bytes_of(body: &SpooledBody) -> Result<Vec<u8>, HandlerError> {
     let failed = |source: events::BoxError| HandlerError::Transient {
         reason: events::run_reasons::SPOOL_FAILED,
         retry_at: None,
         source,
     };
     let mut bytes = Vec::new();
-    let reader = body.open().await.map_err(|error| failed(error.into()))?;
-    reader.take(MAX_SIZE as u64).read_to_end(&mut bytes).await.map_err(|error| failed(error.into()))?;
+    let mut reader = body.open().await.map_err(|error| failed(error.into()))?;
+    reader.read_to_end(&mut bytes).await.map_err(|error| failed(error.into()))?;
     Ok(bytes)
 }

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use store::catalog::{Slot, SlotRequest};
 use url::Url;
 
-use crate::{Tools, tools::catalog_failed};
+use crate::{Tools, fetch::FetchError, tools::catalog_failed};
 use events::HandlerError;
 
 /// A slot that is no further off is waited for here: less than an event takes through the outbox.
@@ -29,6 +29,17 @@ pub(super) async fn wait_for_slot(
             Ok(None)
         }
         Slot::Promised(at) => Ok(Some(at)),
+    }
+}
+
+/// The host that asked to be left in peace, and until when.
+pub(super) fn asks_for_peace(error: &FetchError) -> Option<(String, Timestamp)> {
+    match error {
+        // Of the one that answered: a redirect may have led to it from another.
+        FetchError::Status { url, status: 429 | 503, retry_after: Some(until) } => {
+            Some((host_of(&url.parse().ok()?), *until))
+        }
+        _ => None,
     }
 }
 

@@ -121,6 +121,7 @@ impl Send {
         };
         tracing::debug!(delivery = %work.id, target = work.target, reason = sent.reason, "a delivery was tried");
         catalog.record_attempt(work, &attempt, outcome, now).await.map_err(catalog_failed)?;
+        self.tools.metrics.delivery_tried(outcome, sent.reason);
         self.tools.news.tell(News::Delivery(DeliveryTried {
             delivery_id: work.id,
             subscription_id: work.subscription_id,

@@ -20,8 +20,8 @@ use url::Url;
 use super::error::{display_url, without_userinfo};
 use super::evidence::{answer_headers, request_headers, text};
 use super::{
-    AllowedAddresses, ClientError, DEFAULT_USER_AGENT, Exchange, FetchError, FetchRequest, Fetched, Gate,
-    GuardedClient, Redirect, retry_after,
+    AllowedAddresses, ClientError, DEFAULT_USER_AGENT, Excess, Exchange, FetchError, FetchRequest, Fetched,
+    Gate, GuardedClient, Redirect, retry_after,
 };
 
 /// How many redirects are followed.
@@ -81,7 +81,7 @@ impl Fetcher {
             let Some(redirect) = Followed::of(&url, &response)? else {
                 let answer =
                     Answer { url, redirects, request_headers, requested_at, may_be_unmodified, response };
-                return time.spend(answer.receive(request.max_bytes, spool)).await;
+                return time.spend(answer.receive(request, spool)).await;
             };
             if seen.contains(&resource(&redirect.target)) {
                 return Err(FetchError::RedirectLoop { url: display_url(&redirect.target) });
@@ -230,7 +230,7 @@ struct Answer {
 }
 
 impl Answer {
-    async fn receive(self, max_bytes: u64, spool: &Spool) -> Result<Fetched, FetchError> {
+    async fn receive(self, request: &FetchRequest, spool: &Spool) -> Result<Fetched, FetchError> {
         let Self { url, redirects, request_headers, requested_at, may_be_unmodified, response } = self;
         let responded_at = Timestamp::now();
         let status = response.status();
@@ -258,7 +258,7 @@ impl Answer {
         if let Some(encoding) = compression_left(&response) {
             return Err(FetchError::UnknownEncoding { url: display_url(&url), encoding });
         }
-        let body = receive_body(&url, response, max_bytes, spool).await?;
+        let body = receive_body(&url, response, request, spool).await?;
         Ok(Fetched::Body { exchange: Exchange { finished_at: Timestamp::now(), ..exchange }, body })
     }
 }
@@ -274,21 +274,27 @@ fn compression_left(response: &Response) -> Option<String> {
 async fn receive_body(
     url: &Url,
     mut response: Response,
-    max_bytes: u64,
+    request: &FetchRequest,
     spool: &Spool,
 ) -> Result<SpooledBody, FetchError> {
+    let FetchRequest { max_bytes, excess, .. } = *request;
     let too_large = || FetchError::TooLarge { url: display_url(url), max_bytes };
     let not_kept = |source| FetchError::SpoolFailed { url: display_url(url), source };
     // Known only of a body that is not compressed.
-    if response.content_length().is_some_and(|length| length > max_bytes) {
+    if excess == Excess::Refused && response.content_length().is_some_and(|length| length > max_bytes) {
         return Err(too_large());
     }
     let mut writer = spool.writer();
     while let Some(chunk) = response.chunk().await.map_err(|error| FetchError::from_body(url, error))? {
-        if writer.byte_size() + chunk.len() as u64 > max_bytes {
+        let room = usize::try_from(max_bytes.saturating_sub(writer.byte_size())).unwrap_or(usize::MAX);
+        let (fitting, rest) = chunk.split_at(room.min(chunk.len()));
+        if !rest.is_empty() && excess == Excess::Refused {
             return Err(too_large());
         }
-        writer.write(&chunk).await.map_err(not_kept)?;
+        writer.write(fitting).await.map_err(not_kept)?;
+        if !rest.is_empty() {
+            break;
+        }
     }
     writer.finish().await.map_err(not_kept)
 }

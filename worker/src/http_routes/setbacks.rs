@@ -7,7 +7,7 @@ use events::{BoxError, Clock, Event, GivenUp, PutOff, Setbacks};
 use jiff::Timestamp;
 use store::catalog::Catalog;
 
-use crate::setbacks::{ATTEMPTS, delay};
+use crate::setbacks::{ATTEMPTS, delay, put_aside};
 
 /// Puts events off as for a role, and keeps what is given up in the dead letters.
 pub(crate) struct HttpSetbacks {
@@ -29,6 +29,10 @@ impl Setbacks for HttpSetbacks {
         }
         delay(&self.catalog, event, retry_at, self.clock.now()).await?;
         Ok(PutOff::Later)
+    }
+
+    async fn put_aside(&self, event: &Event) -> Result<(), BoxError> {
+        put_aside(&self.catalog, event, self.clock.now()).await
     }
 
     async fn give_up(&self, _: &Event, _: &'static str, _: &str) -> Result<GivenUp, BoxError> {

@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
-use worker::fetch::FetchError;
+use worker::fetch::{Excess, FetchError, FetchRequest};
 
 use crate::site::{Fetching, LONG_ENOUGH, MAX_BYTES, PAGE, Site, body, gzip, raw_server, request, text};
 
@@ -143,10 +143,14 @@ async fn the_limit_counts_each_byte_after_decompression() {
             .route("/exact", get(move || async move { ([(header::CONTENT_ENCODING, encoding)], exact) }))
             .route("/larger", get(move || async move { ([(header::CONTENT_ENCODING, encoding)], larger) }));
         let address = serve(router).await;
-        let (_, body) = body(fetching.get(&format!("http://{address}/exact")).await);
-        assert_eq!(body.byte_size, MAX_BYTES, "{encoding}");
-        let error = fetching.get(&format!("http://{address}/larger")).await.unwrap_err();
+        let (_, exact) = body(fetching.get(&format!("http://{address}/exact")).await);
+        assert_eq!(exact.byte_size, MAX_BYTES, "{encoding}");
+        let larger = format!("http://{address}/larger");
+        let error = fetching.get(&larger).await.unwrap_err();
         assert!(matches!(error, FetchError::TooLarge { .. }), "{encoding}: {error:?}");
+        let (_, beginning) =
+            body(fetching.send(&FetchRequest { excess: Excess::CutOff, ..request(&larger) }).await);
+        assert_eq!(beginning.byte_size, MAX_BYTES, "{encoding}");
     }
 }
 

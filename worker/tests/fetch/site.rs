@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use worker::fetch::{AllowedAddresses, Exchange, FetchError, FetchRequest, Fetched, Fetcher, NoGate};
+use worker::fetch::{AllowedAddresses, Excess, Exchange, FetchError, FetchRequest, Fetched, Fetcher, NoGate};
 
 pub(crate) const PAGE: &str = "<html><body>An opinion</body></html>";
 pub(crate) const PAGE_SHA256: &str = "3d4b8d87c499625f8ecf94942d8321003dbb468ebabc41350eb907c8e57ecfa2";
@@ -236,6 +236,7 @@ pub(crate) fn request(url: &str) -> FetchRequest {
         user_agent: None,
         timeout: LONG_ENOUGH,
         max_bytes: MAX_BYTES,
+        excess: Excess::Refused,
         validators: None,
         validators_for: None,
     }
