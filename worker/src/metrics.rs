@@ -1,5 +1,5 @@
 use changes::ChangeKind;
-use events::ConsumerMetrics;
+use events::{ConsumerMetrics, run_reasons};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -46,6 +46,8 @@ struct AttemptLabels {
     reason: &'static str,
 }
 
+const DELIVERED: &str = "Delivered";
+
 /// What was removed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
@@ -68,6 +70,8 @@ impl WorkerMetrics {
         for kind in ChangeKind::ALL {
             drop(metrics.versions.get_or_create(&VersionLabels { kind: kind.name().to_owned() }));
         }
+        let delivered = AttemptLabels { outcome: DELIVERED, reason: run_reasons::DELIVERED };
+        drop(metrics.delivery_attempts.get_or_create(&delivered));
         metrics.removed(&Removed::default());
         metrics.bodies_removed(0);
         drop(metrics.fetches.get_or_create(&FETCHED));
@@ -115,7 +119,7 @@ impl WorkerMetrics {
 
     pub(crate) fn delivery_tried(&self, outcome: DeliveryOutcome<'_>, reason: &'static str) {
         let outcome = match outcome {
-            DeliveryOutcome::Delivered => "Delivered",
+            DeliveryOutcome::Delivered => DELIVERED,
             DeliveryOutcome::Retry(_) => "Retry",
             DeliveryOutcome::GivenUp => "GivenUp",
             DeliveryOutcome::TargetGone(_) => "TargetGone",
