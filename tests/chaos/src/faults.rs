@@ -22,7 +22,7 @@ const PARTS: [Part; 4] = [Part::Kafka, Part::Postgres, Part::Minio, Part::KubeAp
 /// A piece of up to 16 KiB is held up so long by a slow object store.
 const HELD_UP: Duration = Duration::from_millis(300);
 /// So often in a hundred times the next fault does not wait for the one before.
-const TOGETHER: usize = 80;
+const TOGETHER: usize = 90;
 /// Some connections are the superuser's; this is more than there are.
 const CONNECTIONS: usize = 250;
 

@@ -70,7 +70,7 @@ impl Statement for StoredDocuments {
     type Answer = Option<Stored>;
 
     // Most of what it costs, it costs once for all of its documents.
-    const PACE: Duration = Duration::from_millis(5);
+    const PACE: Duration = Duration::from_millis(10);
 
     fn subject(fetched: &Fetched) -> Option<String> {
         Some(format!("{} {}", fetched.run_id, fetched.url))
