@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "end_to_end/dead_letters.rs"]
+mod dead_letters;
 #[path = "end_to_end/retention.rs"]
 mod retention;
 

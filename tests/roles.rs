@@ -12,6 +12,8 @@ mod catalog_place;
 mod delivering;
 #[path = "roles/extending.rs"]
 mod extending;
+#[path = "roles/pdfs.rs"]
+mod pdfs;
 #[path = "roles/phase.rs"]
 mod phase;
 #[path = "roles/place.rs"]

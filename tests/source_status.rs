@@ -215,3 +215,28 @@ async fn a_source_that_fails_is_left_alone_for_a_while_and_is_asked_as_before_on
     shown("a run that is due", "lastRun", "Unchanged").await;
     tipstaff.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_whose_site_asks_not_to_be_fetched_says_so() {
+    let origin = Origin::start(corpus::CA11).await;
+    origin.set_robots(200, "User-agent: *\nDisallow: /opinions\n");
+    let tipstaff = Installation::new("disallowed").await;
+    let _operator = tipstaff.operator(&[]);
+    let _worker = tipstaff.worker(&[]);
+    let permitted = manifests("court", &origin.url(), "");
+    tipstaff.apply(&permitted.replace("robotsMode: allow", "robotsMode: obey")).await;
+    tipstaff.condition("tsub/court", "Ready", "True", None).await;
+
+    run(&tipstaff, "court", 1).await;
+    let message = tipstaff.condition("tsrc/court", "Reachable", "False", Some("RobotsDisallowed")).await;
+    assert!(message.contains("robots.txt") && message.contains("; it is tried again from 20"), "{message}");
+    told(&tipstaff, "court", "Warning", "RobotsDisallowed").await;
+    assert_eq!(origin.requests(), 0, "the page was not asked for");
+
+    // With the publisher's permission.
+    tipstaff.apply(&permitted).await;
+    run(&tipstaff, "court", 2).await;
+    tipstaff.condition("tsrc/court", "Reachable", "True", Some("Answers")).await;
+    assert_eq!(origin.requests(), 1);
+    tipstaff.remove().await;
+}

@@ -93,10 +93,10 @@ pub async fn text(program: &Program, bytes: &[u8], limits: Limits) -> Result<Str
         .kill_on_drop(true)
         .spawn()
         .map_err(PdfError::Process)?;
-    match tokio::time::timeout(limits.time, exchange(&mut child, bytes, limits)).await {
-        Ok(text) => text,
-        Err(_) => Err(PdfError::Timeout(limits.time)),
-    }
+    let text = tokio::time::timeout(limits.time, exchange(&mut child, bytes, limits)).await;
+    // Where it was given up: it has its memory until it has ended. One that has ended cannot be killed, and need not be.
+    let _ = child.kill().await;
+    text.unwrap_or(Err(PdfError::Timeout(limits.time)))
 }
 
 async fn exchange(child: &mut Child, bytes: &[u8], limits: Limits) -> Result<String, PdfError> {

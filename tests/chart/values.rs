@@ -73,6 +73,19 @@ async fn everything_that_is_missing_is_told_at_once() {
     manifests(&stack, "tipstaff", "court", &merged(REQUIRED, values)).await.unwrap();
 }
 
+/// A PDF that takes all it can must not end the worker.
+#[test]
+fn the_readers_of_pdfs_have_room_in_the_pods_of_their_role() {
+    let values: Value = serde_saphyr::from_str(VALUES).unwrap();
+    let limit = |resources: &Value| {
+        let mebibytes = resources["limits"]["memory"].as_str().unwrap().strip_suffix("Mi").unwrap();
+        mebibytes.parse::<u64>().unwrap() << 20
+    };
+    let of_parse = limit(&values["workers"]["roles"]["parse"]["resources"]);
+    let of_others = limit(&values["workers"]["resources"]);
+    assert!(of_parse >= of_others + worker::pdf_reader::most_memory(), "{of_parse} bytes are not enough");
+}
+
 /// Helm checks that the defaults are as the schema says. Here: that no map of them takes a key that means nothing.
 #[test]
 fn the_schema_knows_every_value() {

@@ -15,7 +15,7 @@ use store::{
     },
 };
 use tempfile::TempDir;
-use tests::Origin;
+use tests::{Origin, program};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -194,12 +194,15 @@ async fn tools(place: &Place, clock: &ManualClock, bus: &MemoryBus, folder: &Tem
     let secrets: Arc<dyn SecretReader> = Arc::new(SecretCache::new(ClusterSecrets::default(), clock.clone()));
     let blobs = blobs::connect(&BlobLocation::Directory(folder.path().join("blobs"))).await.unwrap();
     let client = GuardedClient::new(allowed.clone()).unwrap();
+    // The program that is started again for a PDF is the worker, and not this test.
+    let mut pdf_reader = pdf_reader::program().unwrap();
+    pdf_reader.path = program("tipstaff-worker");
     Tools {
         catalog: place.catalog.clone(),
         blobs: blobs.clone(),
         fetcher: Fetcher::new(allowed).unwrap(),
         spool: Spool::open(folder.path().join("spool")).await.unwrap(),
-        pdf_reader: pdf_reader::program().unwrap(),
+        pdf_reader,
         sender: Sender::new(client, secrets.clone(), None, Arc::new(bus.clone()), blobs),
         secrets,
         clock,

@@ -2,9 +2,13 @@
 
 use events::{ParseRequest, ParseResult, Payload, VersioningRequest};
 use sqlx::Row;
-use store::catalog::{SelectorQuery, SelectorSettings, SubscriptionRecord};
+use store::catalog::{RunReport, SelectorQuery, SelectorSettings, SubscriptionRecord};
+use tests::eventually;
 
-use crate::place::{HTML, Roles, refused};
+use crate::{
+    catalog_place::SOON,
+    place::{HTML, Roles, refused, webhook},
+};
 
 fn body(css: &str) -> impl FnOnce(&mut SubscriptionRecord) {
     let query = SelectorQuery::Css(css.to_owned());
@@ -115,4 +119,95 @@ async fn what_was_selected_under_selectors_that_changed_since_is_parsed_again_an
     let twice = roles.handle(parsed).await.unwrap();
     assert_eq!(roles.versions().await, ["1 Baseline"]);
     assert!(twice.iter().all(|event| event.job_type == "delivery.plan"), "{twice:?}");
+}
+
+/// A run of the page by the consumer loops of all roles, when all of it is done.
+async fn worked(roles: &Roles) -> RunReport {
+    let (run, event) = roles.due().await;
+    roles.publish(&event).await;
+    eventually("the end of the run, and targets looked for", SOON, async || {
+        // In this order: a run ends with its version.
+        let is_active = roles.place.is_active(run).await;
+        let unplanned = roles.place.number("select count(*) from versions where planned_at is null").await;
+        if is_active || unplanned > 0 { Err((is_active, unplanned)) } else { Ok(()) }
+    })
+    .await;
+    roles.place.ended(run).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selector_that_matches_nothing_fails_the_run_and_what_was_there_before_stays() {
+    let with_judge = "<main><p>affirmed</main><b>Judge Roe</b>";
+    // What was there before and what comes; why that fails.
+    for (before, page, reason, message) in [
+        (
+            None,
+            "<article>affirmed</article>",
+            "SelectorMatchedNothing",
+            "the selectors body, judge match nothing on",
+        ),
+        (
+            None,
+            "<main>affirmed</main>",
+            "SelectorMatchedNothing",
+            "the selectors judge match nothing on the page",
+        ),
+        (
+            Some(with_judge),
+            "<article>reversed</article>",
+            "SelectorDrift",
+            "the selectors body, judge match nothing where",
+        ),
+        (
+            Some(with_judge),
+            "<main>reversed</main>",
+            "SelectorDrift",
+            "the selectors judge match nothing where they used to",
+        ),
+        (
+            Some(with_judge),
+            "<p>Closed today.<b>Judge Roe</b>",
+            "SelectorDrift",
+            "the selectors body match nothing where",
+        ),
+    ] {
+        let mut roles = Roles::new(None).await;
+        let hook = roles.site.at("/hook");
+        roles.change(body("main")).await;
+        roles
+            .change(|record| {
+                let query = SelectorQuery::Css("b".to_owned());
+                let judge = SelectorSettings { query, attr: None, all: false, optional: false };
+                record.settings.selection.selectors.insert("judge".to_owned(), judge);
+                record.settings.targets.push(webhook("clerks", &hook));
+            })
+            .await;
+        let _working = roles.work();
+        let set =
+            |page: &str| roles.site.put("/page", HTML, format!("<!doctype html><title>Court</title>{page}"));
+        if let Some(before) = before {
+            set(before);
+            assert_eq!(worked(&roles).await.reason.as_deref(), Some("Changed"), "{page}");
+        }
+        let kept = async || {
+            let deliveries = roles.place.number("select count(*) from deliveries").await;
+            (roles.versions().await, deliveries, roles.place.number("select count(*) from extracts").await)
+        };
+        let before_it = kept().await;
+
+        set(page);
+        let run = worked(&roles).await;
+        assert_eq!((run.phase.name(), run.reason.as_deref()), ("Failed", Some(reason)), "{page}");
+        let said = run.message.unwrap_or_default();
+        assert!(said.contains(message), "{page}: {said}");
+        assert_eq!(kept().await, before_it, "{page}: nothing of it is kept, and nobody is told");
+
+        // What comes then is compared with what was last good.
+        set("<main><p>remanded</main><b>Judge Roe</b>");
+        assert_eq!(worked(&roles).await.reason.as_deref(), Some("Changed"), "{page}");
+        let known = before.map(|_| "affirmed");
+        let (text, compared_with, _) = newest(&roles).await;
+        assert_eq!((text.as_str(), compared_with.as_deref()), ("remanded", known), "{page}");
+        assert_eq!(kept().await.1, before_it.1 + 1, "{page}");
+    }
 }

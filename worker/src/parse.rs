@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     Tools,
     bytes::{TooLarge, read_blob},
+    pdf_reader,
     tools::{catalog_failed, permanent},
 };
 
@@ -153,7 +154,7 @@ impl Parse {
         let content_type = artifact.content_type.clone();
         let kind = Kind::of(&bytes, content_type.as_deref());
         let extraction = if kind == Kind::Pdf {
-            let text = pdf::text(&self.tools.pdf_reader, &bytes, pdf::Limits::default()).await;
+            let text = pdf_reader::text(&self.tools.pdf_reader, &bytes).await;
             match text {
                 Err(pdf::PdfError::Process(error)) => {
                     return Err(HandlerError::Transient {
