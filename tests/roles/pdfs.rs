@@ -93,7 +93,7 @@ async fn pdfs_that_take_all_memory_or_crash_their_reader_fail_alone_and_two_are_
     let mut list = String::new();
     for (path, content_type, bytes, _) in &expected {
         list.push_str(&format!("<li><a href='{path}'>an opinion</a>"));
-        roles.site.put(path, *content_type, bytes.clone());
+        roles.site.put(path, content_type, bytes.clone());
     }
     roles.site.put("/page", HTML, format!("<!doctype html><title>Opinions</title><ul>{list}</ul>"));
 

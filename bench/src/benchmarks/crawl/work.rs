@@ -48,7 +48,9 @@ impl Until {
                 "select count(*) from (select from documents
                      where finished_at is null and phase = 'Pending' limit 1) as waiting"
             }
-            Self::Ended => "select count(*) from (select from runs where finished_at is null limit 1) as waiting",
+            Self::Ended => {
+                "select count(*) from (select from runs where finished_at is null limit 1) as waiting"
+            }
         }
     }
 }
