@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and runs the example on the embedded default. With no terminal attached it ends by itself, once a second,
-# changed artifact has been stored.
+# Builds and runs the example on the embedded default. With no terminal attached it ends by itself, once a change has been
+# delivered.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${TIPSTAFF_STACK_CACHE:-$HOME/.cache/tipstaff-stack}/target}"

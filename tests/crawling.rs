@@ -11,6 +11,7 @@ mod snapshots;
 
 use std::{net::Ipv4Addr, time::Duration};
 
+use events::{Bus, CrawlUrl, Topic};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Row;
 use tests::{Installation, Origin, eventually};
@@ -75,8 +76,22 @@ async fn a_site_that_does_not_answer_keeps_no_other_waiting() {
     for number in 1..=3 {
         assert_eq!(run(&tipstaff, "quick-0", number).await.phase, "Succeeded");
     }
+    // Nor when more requests of it wait than a worker takes in.
+    let event = tipstaff.events_of(Topic::CrawlRequest, 1).await.remove(0);
+    assert_eq!(event.payload::<CrawlUrl>().unwrap().host, slow.host());
+    tipstaff.bus().publish(&vec![event.to_record(); 1_500]).await.unwrap();
+    assert_eq!(run(&tipstaff, "quick-0", 4).await.phase, "Succeeded");
+    let put_aside = "select count(*) from outbox where available_at > now() + interval '5 seconds'";
+    eventually("events that wait elsewhere", Duration::from_secs(60), async || {
+        match tipstaff.count(put_aside).await {
+            0 => Err("none"),
+            _ => Ok(()),
+        }
+    })
+    .await;
     slow.release();
     tipstaff.ended_runs("slow-0", 1).await;
+    assert_eq!(slow.requests(), 1);
     tipstaff.remove().await;
 }
 
@@ -170,17 +185,25 @@ async fn a_host_is_left_in_peace_for_as_long_as_it_asks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_robots_txt_that_cannot_be_had_is_waited_for_and_of_a_huge_one_the_beginning_counts() {
-    let [busy, broken, huge] =
-        [Origin::start("<p>1").await, Origin::start("<p>2").await, Origin::start("<p>3").await];
+    let [busy, broken, huge, cut] = [
+        Origin::start("<p>1").await,
+        Origin::start("<p>2").await,
+        Origin::start("<p>3").await,
+        Origin::start("<p>4").await,
+    ];
     busy.set_robots(503, "");
     busy.set_robots_headers(&[("retry-after", "3600")]);
     broken.set_robots(200, "User-agent: *");
     broken.set_robots_headers(&[("content-encoding", "gzip")]);
     huge.set_robots(200, &format!("User-agent: *\nDisallow: /opinions\n{}", "# more\n".repeat(1 << 20)));
+    // What is read of it would end with a line that disallows all, were it taken for a whole one.
+    let (begin, line) = ("User-agent: *\n#", "\nDisallow: /");
+    let filler = "x".repeat(500 * 1024 - begin.len() - line.len());
+    cut.set_robots(200, &format!("{begin}{filler}{line}elsewhere\n"));
     let tipstaff = Installation::new("no-robots").await;
     let _operator = tipstaff.operator(&[]);
     let _worker = tipstaff.worker(&[]);
-    for (name, origin) in [("busy", &busy), ("broken", &broken), ("huge", &huge)] {
+    for (name, origin) in [("busy", &busy), ("broken", &broken), ("huge", &huge), ("cut", &cut)] {
         let one = names(name, 1);
         let more = "politeness: {minInterval: 0s}";
         tipstaff.apply(&manifests(name, &origin.url(), more, &one)).await;
@@ -188,6 +211,7 @@ async fn a_robots_txt_that_cannot_be_had_is_waited_for_and_of_a_huge_one_the_beg
         tipstaff.request(&one[0], "now").await;
     }
     assert_eq!(reason(&tipstaff.ended_runs("huge-0", 1).await[0]), ("Failed", Some("RobotsDisallowed")));
+    assert_eq!(reason(&tipstaff.ended_runs("cut-0", 1).await[0]), ("Succeeded", Some("Changed")));
     assert_eq!(left_in_peace(&tipstaff).await, [busy.host()]);
     // From the first time on it is known since when it fails, so that there is an end to waiting for it.
     for (origin, retried_in) in [(&busy, "30 minutes"), (&broken, "10 seconds")] {

@@ -10,10 +10,7 @@ mod retention;
 
 use std::time::Duration;
 
-use events::{
-    Bus, Event, ParseRequest, Signal, Topic,
-    kafka::{KafkaBus, KafkaOptions},
-};
+use events::{Bus, Event, ParseRequest, Topic};
 use sqlx::Row;
 use tests::{Installation, Origin, corpus, eventually, read_blob, sha256};
 
@@ -128,7 +125,7 @@ async fn a_backfill_works_on_what_was_last_stored_again_and_fetches_nothing() {
         (run.trigger.as_str(), run.phase.as_str(), run.reason.as_deref()),
         ("Backfill", "Succeeded", Some("Backfilled"))
     );
-    let events = events_of(&tipstaff, Topic::ParseRequest, 1).await;
+    let events = tipstaff.events_of(Topic::ParseRequest, 1).await;
     let asked: ParseRequest = events[0].payload().unwrap();
     assert_eq!((asked.run_id, asked.source_url), (run.id, origin.url()));
     assert_eq!(asked.artifact_id, tipstaff.count("select max(id) from artifacts").await);
@@ -297,7 +294,7 @@ async fn a_message_that_is_no_event_goes_to_the_dead_letters_and_work_goes_on() 
         headers: Vec::new(),
         payload: b"{ this is not an event".to_vec(),
     };
-    bus(&tipstaff).publish(&[record]).await.unwrap();
+    tipstaff.bus().publish(&[record]).await.unwrap();
     tipstaff.request(SUBSCRIPTION, "after").await;
     let runs = tipstaff.ended_runs(SUBSCRIPTION, 2).await;
     assert!(runs.iter().all(|run| run.phase == "Succeeded"), "{runs:?}");
@@ -325,18 +322,6 @@ async fn a_message_that_is_no_event_goes_to_the_dead_letters_and_work_goes_on() 
     tipstaff.remove().await;
 }
 
-fn bus(tipstaff: &Installation) -> KafkaBus {
-    KafkaBus::new(KafkaOptions {
-        brokers: tipstaff.stack.kafka_brokers().unwrap(),
-        prefix: tipstaff.prefix.clone(),
-        properties: [].into(),
-        partitions: 1,
-        replication: 1,
-        revoke: Duration::from_secs(1),
-    })
-    .unwrap()
-}
-
 /// The first event of each of the topics that a run passes through.
 async fn events_of_first_run(tipstaff: &Installation) -> Vec<Event> {
     let mut events = Vec::new();
@@ -347,23 +332,7 @@ async fn events_of_first_run(tipstaff: &Installation) -> Vec<Event> {
         Topic::ParseResult,
         Topic::VersioningResult,
     ] {
-        events.extend(events_of(tipstaff, topic, 1).await);
+        events.extend(tipstaff.events_of(topic, 1).await);
     }
-    events
-}
-
-/// The first `count` events of a topic, as they come.
-async fn events_of(tipstaff: &Installation, topic: Topic, count: usize) -> Vec<Event> {
-    let mut consumer = bus(tipstaff).subscribe(&format!("look-{topic}"), &[topic]).await.unwrap();
-    let mut events = Vec::new();
-    let reading = async {
-        while events.len() < count {
-            if let Signal::Received(received) = consumer.receive(true).await.unwrap() {
-                events.push(Event::from_record(&received.record).unwrap());
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), reading).await.unwrap();
-    consumer.close().await.unwrap();
     events
 }

@@ -9,6 +9,7 @@ mod envelope;
 mod error_chain;
 mod handler;
 mod in_flight;
+mod job;
 pub mod kafka;
 pub mod memory;
 mod metrics;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tests::{Installation, Origin, corpus, eventually, program};
 use tokio::process::Command;
 
-use super::{NEVER_NOW, SUBSCRIPTION, bus, events_of, manifests};
+use super::{NEVER_NOW, SUBSCRIPTION, manifests};
 
 /// After so many attempts no worker puts an event off once more.
 const ATTEMPTS: u32 = 6;
@@ -39,7 +39,7 @@ fn counted(list: &str) -> Vec<&str> {
 
 /// The event on its topic once more, from the dead letters: for who had it, and with no attempt counted.
 async fn again(tipstaff: &Installation, event: &Event) -> Event {
-    let mut consumer = bus(tipstaff).subscribe("look-again", &[event.topic]).await.unwrap();
+    let mut consumer = tipstaff.bus().subscribe("look-again", &[event.topic]).await.unwrap();
     let reading = async {
         loop {
             let Signal::Received(received) = consumer.receive(true).await.unwrap() else { continue };
@@ -67,11 +67,11 @@ async fn a_dead_letter_is_listed_shown_and_published_again() {
     tipstaff.apply(&at_once).await;
     tipstaff.condition(&format!("tsub/{SUBSCRIPTION}"), "Ready", "True", Some("Scheduled")).await;
     tipstaff.request(SUBSCRIPTION, "now").await;
-    let crawl = events_of(&tipstaff, Topic::CrawlRequest, 1).await.remove(0);
+    let crawl = tipstaff.events_of(Topic::CrawlRequest, 1).await.remove(0);
     // Of all attempts the last, so that nobody waits for those in between.
     let mut last = crawl.clone();
     last.attempt = ATTEMPTS;
-    bus(&tipstaff).publish(&[last.to_record()]).await.unwrap();
+    tipstaff.bus().publish(&[last.to_record()]).await.unwrap();
     let run = tipstaff.ended_runs(SUBSCRIPTION, 1).await.remove(0);
     assert_eq!((run.phase.as_str(), run.reason.as_deref()), ("Failed", Some("HttpStatus")));
     let listed = eventually("a dead letter", SOON, async || {

@@ -13,7 +13,7 @@ use sqlx::Row;
 use stack::{Part, Stack, StackOptions};
 use tests::{Installation, Origin, corpus, eventually};
 
-use crate::objects::{MB, all_is_done, assert_grew_less, metric_reaches, source, subscription};
+use crate::objects::{MB, all_is_done, end_in_bounds, metric_reaches, source, subscription};
 
 const RUNS: usize = 40;
 /// Fewer events at a time than there are runs whose partition is away.
@@ -90,12 +90,7 @@ async fn what_belongs_to_a_partition_without_a_leader_waits_and_the_rest_goes_on
     assert_eq!(tipstaff.count("select count(*) from runs where reason = 'Changed'").await, runs);
     assert_eq!(tipstaff.count("select count(*) from versions").await, runs);
     assert_eq!(tipstaff.count("select count(*) from artifacts").await, runs);
-    assert!(operator.is_running() && worker.is_running());
-    for (process, before) in [&operator, &worker].into_iter().zip(before) {
-        assert_grew_less(process, before, 50 * MB);
-    }
-    worker.terminate().await;
-    operator.terminate().await;
+    end_in_bounds([operator, worker], before, 50 * MB).await;
     tipstaff.remove().await;
 }
 

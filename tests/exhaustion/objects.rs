@@ -50,6 +50,15 @@ pub(crate) async fn metric_reaches(process: &Process, series: &str, least: f64, 
     .await;
 }
 
+/// Ends what must be running still, and must not have needed more memory, in bytes, than this beyond what it had before.
+pub(crate) async fn end_in_bounds(processes: [Process; 2], before: [u64; 2], most: u64) {
+    for (mut process, before) in processes.into_iter().zip(before) {
+        assert!(process.is_running());
+        assert_grew_less(&process, before, most);
+        process.terminate().await;
+    }
+}
+
 /// Fails when a process has needed more memory, in bytes, than this beyond what it had before.
 pub(crate) fn assert_grew_less(process: &Process, before: u64, most: u64) {
     let grew = process.peak_memory().saturating_sub(before);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use stack::Part;
 use tests::{Installation, Origin, Proxy, Traffic, corpus, eventually};
 
-use crate::objects::{MB, all_is_done, assert_grew_less, metric_reaches, source, subscription};
+use crate::objects::{MB, all_is_done, end_in_bounds, metric_reaches, source, subscription};
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 /// On each way: a question and its answer take two seconds.
@@ -61,12 +61,7 @@ async fn with_two_seconds_a_statement_runs_end_once_the_leader_leads_on_and_read
     assert_eq!(tipstaff.count("select count(*) from versions").await, 3);
     assert_eq!(tipstaff.count("select epoch from leadership").await, 1);
     assert_eq!(tipstaff.count("select count(*) from runs where restarts > 0").await, 0);
-    assert!(operator.is_running() && worker.is_running());
-    for (process, before) in [&operator, &worker].into_iter().zip(before) {
-        assert_grew_less(process, before, 50 * MB);
-    }
-    worker.terminate().await;
-    operator.terminate().await;
+    end_in_bounds([operator, worker], before, 50 * MB).await;
     tipstaff.remove().await;
 }
 

@@ -6,10 +6,15 @@ use std::{
     time::Duration,
 };
 
+use events::{
+    Bus, Event, Signal, Topic,
+    kafka::{KafkaBus, KafkaOptions},
+};
 use serde_json::Value;
 use sqlx::{PgPool, Row};
 use stack::{Part, Stack};
 use tempfile::TempDir;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{Process, eventually};
@@ -49,6 +54,35 @@ impl Installation {
     /// Installs the definitions, a namespace and a catalog on the shared stack.
     pub async fn new(test: &str) -> Self {
         Self::on(Stack::shared().await.unwrap(), test).await
+    }
+
+    /// Its bus, as a bare client has it.
+    pub fn bus(&self) -> KafkaBus {
+        KafkaBus::new(KafkaOptions {
+            brokers: self.stack.kafka_brokers().unwrap(),
+            prefix: self.prefix.clone(),
+            properties: [].into(),
+            partitions: 1,
+            replication: 1,
+            revoke: Duration::from_secs(1),
+        })
+        .unwrap()
+    }
+
+    /// The first `count` events of a topic, as they come.
+    pub async fn events_of(&self, topic: Topic, count: usize) -> Vec<Event> {
+        let mut consumer = self.bus().subscribe(&format!("look-{topic}"), &[topic]).await.unwrap();
+        let mut events = Vec::new();
+        let reading = async {
+            while events.len() < count {
+                if let Signal::Received(received) = consumer.receive(true).await.unwrap() {
+                    events.push(Event::from_record(&received.record).unwrap());
+                }
+            }
+        };
+        timeout(Duration::from_secs(30), reading).await.unwrap();
+        consumer.close().await.unwrap();
+        events
     }
 
     /// Starts an operator on a database that nobody has migrated, and returns what became of it.

@@ -193,14 +193,14 @@ impl Crawl {
     /// What a failed fetch means for the document; a host that asked for peace is left in peace.
     async fn failed(&self, error: FetchError) -> Result<HandlerError, HandlerError> {
         let reason = error.reason();
-        let mut retry_at = None;
-        if let Some((host, until)) = slots::asks_for_peace(&error) {
-            slots::leave_in_peace(&self.tools, &host, until).await?;
-            retry_at = Some(until);
-        }
-        if let FetchError::RobotsUnreachable { retry_at: at, .. } = &error {
-            retry_at = Some(*at);
-        }
+        let retry_at = match (slots::asks_for_peace(&error), &error) {
+            (Some((host, until)), _) => {
+                slots::leave_in_peace(&self.tools, &host, until).await?;
+                Some(until)
+            }
+            (None, FetchError::RobotsUnreachable { retry_at, .. }) => Some(*retry_at),
+            (None, _) => None,
+        };
         Ok(if error.is_transient() {
             HandlerError::Transient { reason, retry_at, source: error.into() }
         } else {

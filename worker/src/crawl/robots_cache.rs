@@ -97,7 +97,7 @@ impl RobotsCache {
     /// 2.4); what that is when it never said anything, [`outcome`] knows.
     ///
     /// # Errors
-    /// When its rules were never had and cannot be had now.
+    /// When its rules were never had and no connection was made: the document's fetch would end alike.
     pub(super) async fn ask(
         &self,
         tools: &Tools,
@@ -197,15 +197,15 @@ fn robots_request(url: &Url, user_agent: Option<&HeaderValue>) -> FetchRequest {
         headers: Vec::new(),
         user_agent: user_agent.cloned(),
         timeout: TIMEOUT,
-        max_bytes: MAX_SIZE as u64,
+        // One more than is read, by which a last line that is cut off is known.
+        max_bytes: MAX_SIZE as u64 + 1,
         excess: Excess::CutOff,
         validators: None,
         validators_for: None,
     }
 }
 
-/// Whether the document might come although its robots.txt did not: an answer began, and was none. The fetch of the document
-/// would end as any other failure does.
+/// Whether the document might come although its robots.txt did not: there is a server, and what it sent was no answer.
 fn is_of_robots_alone(error: &FetchError) -> bool {
     matches!(
         error,
