@@ -36,10 +36,10 @@ async fn what_belongs_to_a_partition_without_a_leader_waits_and_the_rest_goes_on
     .await;
 
     let brokers = ("KAFKA_BROKERS", kafka.kafka_brokers().unwrap());
-    let mut operator = tipstaff.operator(std::slice::from_ref(&brokers));
+    let operator = tipstaff.operator(std::slice::from_ref(&brokers));
     let concurrency = ("TIPSTAFF_CONCURRENCY", CONCURRENCY.to_string());
     let networks = ("TIPSTAFF_ALLOW_CIDRS", "127.0.0.0/8".to_owned());
-    let mut worker = tipstaff.worker(&[brokers, concurrency, networks]);
+    let worker = tipstaff.worker(&[brokers, concurrency, networks]);
     let origin = Origin::start_on(Ipv4Addr::UNSPECIFIED, corpus::CA11).await;
     // Every address of loopback is a host of its own, and so a key of requests.
     let port = origin.host().rsplit(':').next().unwrap().to_owned();

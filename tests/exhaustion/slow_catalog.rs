@@ -21,7 +21,7 @@ async fn with_two_seconds_a_statement_runs_end_once_the_leader_leads_on_and_read
     let url = tipstaff.database_url().replace(&server.to_string(), &through_proxy);
     assert!(url.contains(&through_proxy), "{url}");
     let environment = [("DATABASE_URL", url)];
-    let (mut operator, mut worker) = (tipstaff.operator(&environment), tipstaff.worker(&environment));
+    let (operator, worker) = (tipstaff.operator(&environment), tipstaff.worker(&environment));
     let origin = Origin::start(corpus::CA11).await;
     for name in NAMES {
         tipstaff.apply(&(source(name, &origin.at(&format!("/{name}")), "") + &subscription(name))).await;
