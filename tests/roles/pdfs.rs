@@ -1,6 +1,6 @@
 //! PDFs that are made to harm whoever reads them, among other documents.
 
-use std::{collections::BTreeMap, fs, io::Write, iter};
+use std::{collections::BTreeMap, fs, io::Write, iter, path::Path};
 
 use events::Bus as _;
 use flate2::{Compression, write::ZlibEncoder};
@@ -61,19 +61,18 @@ fn zeros() -> Vec<u8> {
     [&two[..], &two[first.len()..].repeat(510)].concat()
 }
 
-/// How many processes this one has started that have not ended (Linux).
-fn children() -> usize {
+/// How many readers of PDFs this process has started that have not ended (Linux).
+fn readers() -> usize {
     let own = std::process::id().to_string();
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    // Behind the name, which is in brackets, are the state and the parent.
-    let is_ours = |status: &str| {
-        let mut fields = status.rsplit_once(')').unwrap().1.split_whitespace();
-        fields.next() != Some("Z") && fields.next() == Some(own.as_str())
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|process| process.path());
+    // Behind the name, which is in brackets, are the state and the parent. One that has ended has no arguments.
+    let is_reader = |process: &Path| -> Option<bool> {
+        let status = fs::read_to_string(process.join("stat")).ok()?;
+        let parent = status.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned();
+        let arguments = fs::read_to_string(process.join("cmdline")).ok()?;
+        Some(parent == own && arguments.split('\0').any(|argument| argument == "extract-pdf"))
     };
-    processes
-        .filter_map(|process| fs::read_to_string(process.path().join("stat")).ok())
-        .filter(|it| is_ours(it))
-        .count()
+    processes.filter(|process| is_reader(process) == Some(true)).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,7 +107,7 @@ async fn pdfs_that_take_all_memory_or_crash_their_reader_fail_alone_and_two_are_
     roles.bus.publish(&fetched).await.unwrap();
     let mut most = 0;
     eventually("the end of the run", 6 * SOON, async || {
-        most = most.max(children());
+        most = most.max(readers());
         if roles.place.is_active(run).await { Err(most) } else { Ok(()) }
     })
     .await;
