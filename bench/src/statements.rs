@@ -7,7 +7,7 @@ use crate::catalog;
 use crate::report::Report;
 
 /// How many statements are shown.
-const SHOWN: i64 = 8;
+const SHOWN: i64 = 12;
 /// How much of each.
 const CHARACTERS: i32 = 90;
 

@@ -105,33 +105,13 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
     for repeat in 1..=arguments.repeats {
         progress(&format!("new documents, {repeat} of {}", arguments.repeats));
         site.change();
-        statements.reset().await?;
-        let cpu = CpuTimes::now(&tipstaff, "worker", &worker).await;
-        new.push(work.fetch(&worker, 0..count, Until::Stored).await?);
-        if repeat == arguments.repeats {
-            report.note(format!(
-                "CPU of the last new documents: {}",
-                CpuTimes::now(&tipstaff, "worker", &worker).await.since(&cpu)
-            ));
-            statements.note("last new documents", &mut report).await?;
-            statements.reset().await?;
-        }
+        let mut observed =
+            Observed { statements: &statements, report: &mut report, is_last: repeat == arguments.repeats };
+        new.push(observed.pass(&tipstaff, &work, &worker, Until::Stored, "new documents").await?);
         progress(&format!("parsing and comparing them, {repeat} of {}", arguments.repeats));
         compared.push(compare(&tipstaff, &work, &comparing).await?);
-        if repeat == arguments.repeats {
-            statements.note("comparing them", &mut report).await?;
-            statements.reset().await?;
-        }
         progress(&format!("the same again, {repeat} of {}", arguments.repeats));
-        let cpu = CpuTimes::now(&tipstaff, "worker", &worker).await;
-        same.push(work.fetch(&worker, 0..count, Until::Stored).await?);
-        if repeat == arguments.repeats {
-            report.note(format!(
-                "CPU of the last unchanged documents: {}",
-                CpuTimes::now(&tipstaff, "worker", &worker).await.since(&cpu)
-            ));
-            statements.note("last unchanged documents", &mut report).await?;
-        }
+        same.push(observed.pass(&tipstaff, &work, &worker, Until::Stored, "unchanged documents").await?);
         progress(&format!("floor, {repeat} of {}", arguments.repeats));
         site.change();
         let started = Instant::now();
@@ -159,8 +139,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
     for repeat in 1..=arguments.repeats {
         progress(&format!("all phases, {repeat} of {}", arguments.repeats));
         site.change();
-        whole_new.push(work.fetch(&worker, 0..count, Until::Ended).await?);
-        whole_same.push(work.fetch(&worker, 0..count, Until::Ended).await?);
+        let mut observed =
+            Observed { statements: &statements, report: &mut report, is_last: repeat == arguments.repeats };
+        let name = "changed documents through all phases";
+        whole_new.push(observed.pass(&tipstaff, &work, &worker, Until::Ended, name).await?);
+        let name = "unchanged documents through all phases";
+        whole_same.push(observed.pass(&tipstaff, &work, &worker, Until::Ended, name).await?);
     }
     worker.terminate().await;
 
@@ -254,6 +238,35 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
     );
     report.add(Measure::new("the same, 99 of 100", Unit::Milliseconds, percentile(&lateness, 0.99) * 1000.0));
     Ok(report)
+}
+
+/// Passes over all documents; of the last ones the report says what they cost, and where.
+struct Observed<'a> {
+    statements: &'a Statements,
+    report: &'a mut Report,
+    is_last: bool,
+}
+
+impl Observed<'_> {
+    async fn pass(
+        &mut self,
+        tipstaff: &Installation,
+        work: &Work,
+        worker: &Process,
+        until: Until,
+        name: &str,
+    ) -> Result<Pass, BoxError> {
+        let due = work.due(0..work.urls().len()).await?;
+        self.statements.reset().await?;
+        let cpu = CpuTimes::now(tipstaff, "worker", worker).await;
+        let pass = work.fetch_due(worker, &due, until).await?;
+        if self.is_last {
+            let used = CpuTimes::now(tipstaff, "worker", worker).await.since(&cpu);
+            self.report.note(format!("CPU of the last {name}: {used}"));
+            self.statements.note(&format!("last {name}"), self.report).await?;
+        }
+        Ok(pass)
+    }
 }
 
 /// The most memory, in megabytes, that a worker takes while it fetches many large documents at a time.

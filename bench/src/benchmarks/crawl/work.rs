@@ -104,6 +104,11 @@ impl Work {
         which: Range<usize>,
         until: Until,
     ) -> Result<Pass, BoxError> {
+        self.fetch_due(worker, &self.due(which).await?, until).await
+    }
+
+    /// Makes a run of each of some of the documents, due now, and the events by which a worker fetches them.
+    pub(super) async fn due(&self, which: Range<usize>) -> Result<Vec<Record>, BoxError> {
         // Due now, after all that was fetched before: a run takes what was fetched since it was due for its own.
         let now = Timestamp::now();
         let documents = self.documents.get(which.clone()).ok_or("no such documents")?;
@@ -143,10 +148,19 @@ impl Work {
         catalog::execute(&self.pool, "delete from outbox").await?;
         catalog::execute(&self.pool, "vacuum analyze").await?;
         catalog::execute(&self.pool, "checkpoint").await?;
+        Ok(records)
+    }
 
+    /// Has the worker fetch what is [due](Self::due), and says how long it took from the first event until the last was there.
+    pub(super) async fn fetch_due(
+        &self,
+        worker: &Process,
+        records: &[Record],
+        until: Until,
+    ) -> Result<Pass, BoxError> {
         let cpu = cpu_seconds_of(worker.id());
         let started = Instant::now();
-        self.bus.publish(&records).await?;
+        self.bus.publish(records).await?;
         while catalog::count(&self.pool, until.waiting()).await? > 0 {
             if started.elapsed() > PATIENCE {
                 return Err("the documents were not fetched in time".into());
