@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use events::BoxError;
 use stack::Part;
-use tests::Installation;
+use tests::{Installation, Process};
 
 use crate::{
     parts::{self, CpuTimes},
