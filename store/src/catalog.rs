@@ -40,7 +40,9 @@ use sqlx::{
 
 use artifacts::StoredBlobs;
 use batches::Batches;
+use deliveries::{PlanWorkOf, UnwantedVersions};
 use documents::{CrawlWorkOf, StoredDocuments};
+use extracts::{ParseWorkOf, StoredExtracts};
 use hosts::ClaimedSlots;
 
 pub use artifacts::{Artifact, KnownBody, LatestArtifact, NewArtifact};
@@ -77,6 +79,7 @@ pub use targets::{TargetFailing, TargetHealth, TargetNews};
 pub use versions::{
     ComparedDocument, ComparedExtract, ExtractContent, Head, MadeVersion, NewVersion, RunVersion, VersionWork,
 };
+use versions::{ExtractContents, FinishedDocuments, VersionWorkOf};
 
 /// How long a transaction may wait for this program before the database gives it up, with all that it has locked: a process
 /// that stands still must not keep others from taking over.
@@ -100,6 +103,13 @@ pub struct Catalog {
     slots: Batches<ClaimedSlots>,
     stored_blobs: Batches<StoredBlobs>,
     stored: Batches<StoredDocuments>,
+    parse_work: Batches<ParseWorkOf>,
+    stored_extracts: Batches<StoredExtracts>,
+    version_work: Batches<VersionWorkOf>,
+    extract_contents: Batches<ExtractContents>,
+    finished_documents: Batches<FinishedDocuments>,
+    plan_work: Batches<PlanWorkOf>,
+    unwanted_versions: Batches<UnwantedVersions>,
 }
 
 /// The catalog did not do what it was asked to.
@@ -218,6 +228,13 @@ impl Catalog {
             slots: Batches::new(&pool),
             stored_blobs: Batches::new(&pool),
             stored: Batches::new(&pool),
+            parse_work: Batches::new(&pool),
+            stored_extracts: Batches::new(&pool),
+            version_work: Batches::new(&pool),
+            extract_contents: Batches::new(&pool),
+            finished_documents: Batches::new(&pool),
+            plan_work: Batches::new(&pool),
+            unwanted_versions: Batches::new(&pool),
             pool,
         })
     }

@@ -145,12 +145,12 @@ async fn a_backfill_of_all_goes_over_what_is_stored_and_is_not_read_yet_as_it_wo
         subscription_id: subscription.id,
         parser: "text",
         parser_version: 2,
-        selection_hash: &subscription.settings.selection.hash(),
-        fields: &ExtractFields::new(),
-        text: "",
-        text_hash: &"0".repeat(64),
+        selection_hash: subscription.settings.selection.hash(),
+        fields: ExtractFields::new(),
+        text: String::new(),
+        text_hash: "0".repeat(64),
     };
-    place.catalog.store_extract(&extract, minute(11)).await.unwrap();
+    place.catalog.store_extract(extract, minute(11)).await.unwrap();
     assert_eq!(pages(2).await.concat(), stored[1..]);
 }
 

@@ -259,16 +259,16 @@ pub(crate) async fn compare(
         subscription_id: subscription_of(catalog, run).await,
         parser: "text",
         parser_version: 1,
-        selection_hash: &work.selection.hash(),
-        fields: &ExtractFields::new(),
-        text,
+        selection_hash: work.selection.hash(),
+        fields: ExtractFields::new(),
+        text: text.to_owned(),
         // Told from others by its beginning.
-        text_hash: &format!(
+        text_hash: format!(
             "{:0<64}",
             text.bytes().take(16).map(|byte| format!("{byte:02x}")).collect::<String>()
         ),
     };
-    let extract = catalog.store_extract(&extract, at).await.unwrap();
+    let extract = catalog.store_extract(extract, at).await.unwrap();
     loop {
         let work = catalog.version_work(run, url, Some(extract)).await.unwrap().unwrap();
         let kind = match (&work.head, &work.extract) {
@@ -286,7 +286,7 @@ pub(crate) async fn compare(
             change: to_raw_value(&serde_json::json!({ "kind": kind })).unwrap(),
             is_compared,
         };
-        let new = Some(&new).filter(|new| !new.kind.is_empty());
+        let new = Some(new).filter(|new| !new.kind.is_empty());
         match catalog.finish_compared(run, url, &work, new, at).await.unwrap() {
             ComparedDocument::Finished(made) => return made,
             ComparedDocument::NotWaitedFor => return None,

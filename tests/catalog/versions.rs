@@ -145,7 +145,7 @@ async fn what_was_compared_with_what_is_no_longer_the_last_version_is_compared_a
     let work = place.catalog.version_work(run, URL, None).await.unwrap().unwrap();
     see(&place, &subscription, 3, 'c', "two").await;
     let new = NewVersion { kind: "Removed", change: RawValue::NULL.to_owned(), is_compared: true };
-    let finish = place.catalog.finish_compared(run, URL, &work, Some(&new), minute(4));
+    let finish = place.catalog.finish_compared(run, URL, &work, Some(new), minute(4));
     assert_eq!(finish.await.unwrap(), ComparedDocument::Outdated);
     assert!(place.is_active(run).await);
     // It was fetched before what is known now: no version.
@@ -212,7 +212,7 @@ impl Listed<'_> {
         for url in &gone {
             let work = catalog.version_work(run, url, None).await.unwrap().unwrap();
             let new = NewVersion { kind: "Removed", change: RawValue::NULL.to_owned(), is_compared: true };
-            catalog.finish_compared(run, url, &work, Some(&new), at).await.unwrap();
+            catalog.finish_compared(run, url, &work, Some(new), at).await.unwrap();
         }
         assert!(!self.place.is_active(run).await);
         sqlx::query_as("select url, kind from versions where run_id = $1 order by url")
@@ -283,12 +283,12 @@ async fn what_was_selected_under_other_selectors_is_known_not_to_be_current() {
         subscription_id: subscription.id,
         parser: "text",
         parser_version: 1,
-        selection_hash: &SelectionSettings::default().hash(),
-        fields: &store::catalog::ExtractFields::new(),
-        text: "one",
-        text_hash: &"1".repeat(64),
+        selection_hash: SelectionSettings::default().hash(),
+        fields: store::catalog::ExtractFields::new(),
+        text: "one".to_owned(),
+        text_hash: "1".repeat(64),
     };
-    let extract = place.catalog.store_extract(&extract, minute(1)).await.unwrap();
+    let extract = place.catalog.store_extract(extract, minute(1)).await.unwrap();
     let is_current = async || {
         place
             .catalog

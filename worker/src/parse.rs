@@ -125,12 +125,12 @@ impl Parse {
             subscription_id: request.subscription_id,
             parser: extraction.parser,
             parser_version: parser_version(),
-            selection_hash: &hash,
-            fields: &extraction.fields,
-            text: &extraction.text,
-            text_hash: &text_hash,
+            selection_hash: hash,
+            fields: extraction.fields,
+            text: extraction.text,
+            text_hash: text_hash.clone(),
         };
-        let id = self.tools.catalog.store_extract(&extract, self.tools.clock.now()).await;
+        let id = self.tools.catalog.store_extract(extract, self.tools.clock.now()).await;
         Ok(Extracted { id: id.map_err(catalog_failed)?, text_hash })
     }
 

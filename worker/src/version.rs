@@ -119,7 +119,7 @@ impl Version {
         let now = self.tools.clock.now();
         let catalog = &self.tools.catalog;
         catalog
-            .finish_compared(request.run_id, &request.url, work, version.as_ref(), now)
+            .finish_compared(request.run_id, &request.url, work, version, now)
             .await
             .map_err(catalog_failed)
     }
@@ -135,7 +135,7 @@ impl Version {
         let now = self.tools.clock.now();
         let catalog = &self.tools.catalog;
         catalog
-            .make_baseline_of_head(request.run_id, &request.url, work, extract_id, &version, now)
+            .make_baseline_of_head(request.run_id, &request.url, work, extract_id, version, now)
             .await
             .map_err(catalog_failed)
     }

@@ -68,7 +68,7 @@ impl Catalog {
         }
         let waiting = waited_for(&mut transaction, run_id).await?.fetched;
         if waiting.is_empty() {
-            end_if_complete(&mut transaction, run_id, now).await?;
+            end_if_complete(&mut transaction, &[run_id], now).await?;
             sqlx::query(
                 "update runs set phase = 'Succeeded', reason = $3, finished_at = $2, changed = false,
                      message = case when is_of_all then 'what was stored of documents that are gone was handed on'

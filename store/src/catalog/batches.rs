@@ -6,7 +6,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::PgPool;
+use sqlx::{PgPool, Row, postgres::PgRow};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -18,6 +18,8 @@ use super::CatalogError;
 /// The most questions that a statement has. More would make those who came first wait longer than a statement of their own
 /// takes.
 const MOST: usize = 64;
+/// The most bytes that the questions of a statement bring with them, unless one alone brings more.
+const MOST_BYTES: usize = 4 << 20;
 /// How many may wait; further callers wait to be let in.
 const WAITING: usize = 1_024;
 /// A statement that takes longer is not waited for by those who come after it.
@@ -34,6 +36,11 @@ pub(super) trait Statement: Send + Sync + 'static {
     /// How long after the beginning of a statement the next one begins at the earliest, unless it is full: what comes as
     /// fast as this waits for company, so that a busy database answers more with each.
     const PACE: Duration = Duration::ZERO;
+
+    /// How many bytes a question brings with it, where that can be many: those of a statement are in memory together.
+    fn size(_question: &Self::Question) -> usize {
+        0
+    }
 
     /// What no two questions of a statement may be about, where it writes.
     fn subject(_question: &Self::Question) -> Option<String> {
@@ -101,11 +108,16 @@ async fn answer_all<S: Statement>(pool: PgPool, mut waiting: mpsc::Receiver<Aske
         }
         // Who does not wait any more wants nothing done.
         left.retain(|asked| !asked.answer.is_closed());
-        let (mut room, mut subjects) = (MOST, HashSet::new());
+        let (mut count, mut bytes, mut subjects) = (0, 0, HashSet::new());
         let mut is_next = |asked: &Asked<S>| {
-            let is_next =
-                room > 0 && S::subject(&asked.question).is_none_or(|subject| subjects.insert(subject));
-            room -= usize::from(is_next);
+            let size = S::size(&asked.question);
+            let is_next = count < MOST
+                && (count == 0 || bytes + size <= MOST_BYTES)
+                && S::subject(&asked.question).is_none_or(|subject| subjects.insert(subject));
+            if is_next {
+                count += 1;
+                bytes += size;
+            }
             is_next
         };
         let (next, again) = std::mem::take(&mut left).into_iter().partition(|asked| is_next(asked));
@@ -144,4 +156,10 @@ async fn answer<S: Statement>(pool: PgPool, asked: Vec<Asked<S>>) {
                 .for_each(|answer| drop(answer.send(Err(CatalogError::Together(error.clone())))));
         }
     }
+}
+
+/// Which question a row answers, by its column `question`, counted from 0; SQL counts from 1.
+pub(super) fn question_of(row: &PgRow) -> Result<usize, sqlx::Error> {
+    let number: i64 = row.try_get("question")?;
+    usize::try_from(number - 1).map_err(|error| sqlx::Error::Decode(error.into()))
 }

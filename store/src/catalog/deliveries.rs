@@ -3,13 +3,14 @@
 use events::{DeliveryRequest, Event};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::value::RawValue;
-use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{
-    Catalog, CatalogError, DigestSettings, SubscriptionSettings, TargetSettings, failed, outbox, sql_time,
-    unreadable,
-};
+use super::{Catalog, CatalogError, DigestSettings, TargetSettings, failed, outbox, sql_time, unreadable};
+
+mod planning;
+
+pub(super) use planning::{PlanWorkOf, UnwantedVersions};
 
 /// The most changes that one delivery carries.
 const MOST_CHANGES: i32 = 100;
@@ -49,27 +50,7 @@ impl Catalog {
     /// # Errors
     /// When the catalog fails.
     pub async fn plan_work(&self, version_id: i64) -> Result<Option<PlanWork>, CatalogError> {
-        let row = sqlx::query(
-            "select v.planned_at is not null as is_planned, v.change, v.extract_id, before.extract_id as previous_extract_id,
-                 s.settings
-             from versions v join subscriptions s on s.id = v.subscription_id left join versions before on before.id = v.previous
-             where v.id = $1",
-        )
-        .bind(version_id)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(failed("look up a version"))?;
-        row.map(|row| {
-            Ok(PlanWork {
-                is_planned: row.try_get("is_planned")?,
-                change: row.try_get::<Json<_>, _>("change")?.0,
-                extract_id: row.try_get("extract_id")?,
-                previous_extract_id: row.try_get("previous_extract_id")?,
-                targets: row.try_get::<Json<SubscriptionSettings>, _>("settings")?.0.targets,
-            })
-        })
-        .transpose()
-        .map_err(failed("read a version"))
+        self.plan_work.ask(version_id).await
     }
 
     /// Makes the deliveries of a version, or adds it to digests, and returns the events of those that are due now; the
@@ -83,6 +64,9 @@ impl Catalog {
         wanted: &[WantedBy<'_>],
         now: Timestamp,
     ) -> Result<Vec<Event>, CatalogError> {
+        if wanted.is_empty() && self.unwanted_versions.ask((version_id, now)).await? {
+            return Ok(Vec::new());
+        }
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
         let row = sqlx::query(
             "update versions set planned_at = $2 where id = $1 and planned_at is null

@@ -5,7 +5,7 @@ mod work;
 
 use events::run_reasons;
 use jiff::Timestamp;
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::{
@@ -130,7 +130,7 @@ impl Catalog {
                 let Some(artifact) = artifact_of(&mut connection, run_id, url).await? else {
                     return Ok(StoredDocument::NotWaitedFor);
                 };
-                end_if_complete(&mut connection, run_id, now).await?;
+                end_if_complete(&mut connection, &[run_id], now).await?;
                 Ok(StoredDocument::Fetched(artifact))
             }
         }
@@ -142,7 +142,7 @@ impl Catalog {
     /// When the catalog fails.
     pub async fn end_run_if_complete(&self, run_id: Uuid, now: Timestamp) -> Result<(), CatalogError> {
         let mut connection = self.pool.acquire().await.map_err(failed("connect"))?;
-        end_if_complete(&mut connection, run_id, now).await
+        end_if_complete(&mut connection, &[run_id], now).await
     }
 
     /// Keeps evidence of a document that was fetched and is not finished by it: what came is not what was to be watched.
@@ -198,7 +198,7 @@ impl Catalog {
         if is_base_unfetched == Some(true) && run_reasons::is_of_the_site(reason) {
             health::failed_for_good(&mut transaction, run.source_id, reason, message, now).await?;
         }
-        end_if_complete(&mut transaction, run_id, now).await?;
+        end_if_complete(&mut transaction, &[run_id], now).await?;
         transaction.commit().await.map_err(failed("commit a failure"))
     }
 }
@@ -220,12 +220,6 @@ pub(super) async fn lock_run(
     })
     .transpose()
     .map_err(failed("read a run"))
-}
-
-/// Which question a row answers, counted from 0; SQL counts from 1.
-fn question_of(row: &PgRow) -> Result<usize, sqlx::Error> {
-    let number: i64 = row.try_get("number")?;
-    usize::try_from(number - 1).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 async fn artifact_of(

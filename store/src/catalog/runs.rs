@@ -285,16 +285,20 @@ impl Catalog {
     }
 }
 
-/// Ends the run when it waits for none of its documents any more. The caller holds the run's row locked.
+/// Ends those of the runs that wait for none of their documents any more. The caller holds the runs' rows locked.
 ///
 /// The first run that has read a list to its end is noted with its subscription: what is found later is new.
 pub(super) async fn end_if_complete(
     connection: &mut PgConnection,
-    run_id: Uuid,
+    runs: &[Uuid],
     now: Timestamp,
 ) -> Result<(), CatalogError> {
     sqlx::query(
-        "with ended as (
+        "with complete as materialized (
+             -- Looked at first: a large run asks this after each of its documents.
+             select run.id from unnest($1::uuid[]) as run (id)
+             where not exists (select from documents d where d.run_id = run.id and d.finished_at is null)),
+         ended as (
              update runs r set finished_at = $2,
                  phase = case when d.failed > 0 then 'Failed' else 'Succeeded' end,
                  changed = case when d.failed > 0 and not d.changed then null else d.changed end,
@@ -304,35 +308,36 @@ pub(super) async fn end_if_complete(
                      then format('%s stored documents were extracted again%s', d.count,
                          case when r.is_of_all then ', and what was stored of them before was handed on' else '' end)
                      else d.message end
-             from (select count(*), count(*) filter (where phase = 'Failed') as failed,
-                          coalesce(bool_or(changed), false) as changed,
-                          -- Of one and the same document; where none failed, what is to be said of a list.
-                          (array_agg(reason order by url) filter (where phase = 'Failed'))[1] as reason,
-                          coalesce((array_agg(message order by url) filter (where phase = 'Failed'))[1],
-                                   (array_agg(message order by url) filter (where message is not null))[1]) as message
-                   from documents where run_id = $1
-                       -- Looked at first: a large run asks this after each of its documents.
-                       and not exists (select from documents where run_id = $1 and finished_at is null)
-                   having count(*) > 0) d
-             where r.id = $1 and r.finished_at is null returning r.subscription_id, r.created_at)
-         update subscriptions set list_read_by = $1
-         where id in (
-             select s.id from subscriptions s join ended e on e.subscription_id = s.id
+             from complete c cross join lateral (
+                 select count(*), count(*) filter (where phase = 'Failed') as failed,
+                     coalesce(bool_or(changed), false) as changed,
+                     -- Of one and the same document; where none failed, what is to be said of a list.
+                     (array_agg(reason order by url) filter (where phase = 'Failed'))[1] as reason,
+                     coalesce((array_agg(message order by url) filter (where phase = 'Failed'))[1],
+                              (array_agg(message order by url) filter (where message is not null))[1]) as message
+                 from documents where run_id = c.id having count(*) > 0) d
+             where r.id = c.id and r.finished_at is null
+             returning r.id, r.subscription_id, r.created_at),
+         reader as materialized (
+             select s.id, e.id as run_id, e.created_at from subscriptions s join ended e on e.subscription_id = s.id
              where s.list_read_by is null and (s.list_reset_at is null or s.list_reset_at <= e.created_at)
+                 and exists (select from documents d where d.run_id = e.id and d.is_whole)
+                 and not exists (select from documents d where d.run_id = e.id and d.is_list
+                     and (not d.is_whole or d.phase = 'Failed'))
              -- Others lock the subscription first and then its runs: then a later run notes it.
              for no key update of s skip locked)
-             and exists (select from documents where run_id = $1 and is_whole)
-             and not exists (select from documents where run_id = $1 and is_list
-                 and (not is_whole or phase = 'Failed'))",
+         update subscriptions s set list_read_by = first.run_id
+         from (select distinct on (id) id, run_id from reader order by id, created_at, run_id) first
+         where s.id = first.id",
     )
-    .bind(run_id)
+    .bind(runs)
     .bind(sql_time(now))
     .bind(run_reasons::CHANGED)
     .bind(run_reasons::UNCHANGED)
     .bind(run_reasons::BACKFILLED)
     .execute(connection)
     .await
-    .map_err(failed("end a run"))?;
+    .map_err(failed("end runs"))?;
     Ok(())
 }
 

@@ -7,8 +7,15 @@ use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError, ExtractFields, failed};
+use work::VersionQuestion;
 
+pub(super) use contents::ExtractContents;
+pub(super) use finishing::FinishedDocuments;
+pub(super) use work::VersionWorkOf;
+
+mod contents;
 mod finishing;
+mod work;
 
 /// What the version role needs to compare a document.
 #[derive(Clone, Debug)]
@@ -25,6 +32,8 @@ pub struct VersionWork {
     pub is_new: bool,
     /// The catalog's id of the source.
     pub source_id: i64,
+    /// The catalog's id of the subscription.
+    pub subscription_id: i64,
 }
 
 /// How a document was when it was last compared.
@@ -127,38 +136,7 @@ impl Catalog {
         url: &str,
         extract_id: Option<i64>,
     ) -> Result<Option<VersionWork>, CatalogError> {
-        let row = sqlx::query(
-            "select d.phase = 'Fetched' and r.finished_at is null as is_waited_for,
-                 v.id as made_id, v.number as made_number, v.kind as made_kind,
-                 h.version_id, h.extract_id as head_extract_id, h.artifact_id as head_artifact_id, h.number, h.is_gone,
-                 e.id as extract_id, e.artifact_id,
-                 coalesce(e.text_hash = before.text_hash and e.fields = before.fields, false) as is_same,
-                 coalesce(e.selection_hash = h.selection_hash and e.parser_version = h.parser_version, false)
-                     as is_comparable,
-                 coalesce(e.selection_hash = s.selection_hash, true) as is_current, s.source_id,
-                 coalesce((a.fetched_at, a.id) < (seen.fetched_at, seen.id), false) as is_earlier, anew.id as head_anew,
-                 not d.is_base and s.list_read_by <> r.id and not exists (
-                     select from documents earlier where earlier.run_id = s.list_read_by and earlier.url = d.url) as is_new
-             from documents d join runs r on r.id = d.run_id join subscriptions s on s.id = d.subscription_id
-             left join versions v on v.id = d.version_id
-             left join document_heads h on h.subscription_id = d.subscription_id and h.url = d.url
-             left join extracts before on before.id = h.extract_id
-             left join artifacts seen on seen.id = h.artifact_id
-             left join extracts e on e.id = $3 and e.subscription_id = d.subscription_id
-             left join artifacts a on a.id = e.artifact_id
-             left join extracts anew on anew.artifact_id = h.artifact_id and anew.subscription_id = h.subscription_id
-                 and not h.is_gone and (e.selection_hash, e.parser_version) <> (h.selection_hash, h.parser_version)
-                 and anew.selection_hash = e.selection_hash and anew.parser_version = e.parser_version
-                 and (anew.text_hash, anew.fields) <> (e.text_hash, e.fields)
-             where d.run_id = $1 and d.url = $2",
-        )
-        .bind(run_id)
-        .bind(url)
-        .bind(extract_id)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(failed("look up a document to compare"))?;
-        row.as_ref().map(version_work).transpose().map_err(failed("read a document to compare"))
+        self.version_work.ask(VersionQuestion { run_id, url: url.to_owned(), extract_id }).await
     }
 
     /// The versions that a run made, by URL: of several, the last.
@@ -185,51 +163,8 @@ impl Catalog {
     /// # Errors
     /// When the catalog fails.
     pub async fn extract_contents(&self, ids: &[i64]) -> Result<HashMap<i64, ExtractContent>, CatalogError> {
-        let rows = sqlx::query("select id, text, fields from extracts where id = any($1)")
-            .bind(ids)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed("look up texts"))?;
-        let content = |row: &PgRow| {
-            let fields = row.try_get::<Json<ExtractFields>, _>("fields")?.0;
-            Ok((row.try_get("id")?, ExtractContent { text: row.try_get("text")?, fields }))
-        };
-        rows.iter().map(content).collect::<Result<_, _>>().map_err(failed("read texts"))
+        Ok(self.extract_contents.ask(ids.to_vec()).await?.into_iter().collect())
     }
-}
-
-fn version_work(row: &PgRow) -> Result<VersionWork, sqlx::Error> {
-    let head = match row.try_get::<Option<i64>, _>("version_id")? {
-        Some(version_id) => Some(Head {
-            version_id,
-            extract_id: row.try_get("head_extract_id")?,
-            artifact_id: row.try_get("head_artifact_id")?,
-            number: row.try_get("number")?,
-            is_gone: row.try_get("is_gone")?,
-        }),
-        None => None,
-    };
-    let extract = match row.try_get::<Option<i64>, _>("extract_id")? {
-        Some(id) => Some(ComparedExtract {
-            id,
-            artifact_id: row.try_get("artifact_id")?,
-            is_same: row.try_get("is_same")?,
-            is_comparable: row.try_get("is_comparable")?,
-            is_current: row.try_get("is_current")?,
-            is_earlier: row.try_get("is_earlier")?,
-            head_anew: row.try_get("head_anew")?,
-        }),
-        None => None,
-    };
-    let is_made = row.try_get::<Option<i64>, _>("made_id")?.is_some();
-    Ok(VersionWork {
-        is_waited_for: row.try_get("is_waited_for")?,
-        made: if is_made { Some(made_version(row, "made_")?) } else { None },
-        head,
-        extract,
-        is_new: row.try_get::<Option<bool>, _>("is_new")?.unwrap_or_default(),
-        source_id: row.try_get("source_id")?,
-    })
 }
 
 fn made_version(row: &PgRow, prefix: &str) -> Result<MadeVersion, sqlx::Error> {

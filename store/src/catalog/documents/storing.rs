@@ -8,9 +8,11 @@ use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Evidence, FetchedDocument, question_of};
+use super::{Evidence, FetchedDocument};
 use crate::catalog::{
-    Artifact, CatalogError, NewArtifact, artifacts, batches::Statement, failed, health, sql_times,
+    Artifact, CatalogError, NewArtifact, artifacts,
+    batches::{Statement, question_of},
+    failed, health, sql_times,
 };
 
 /// A document that was fetched, as a statement stores it together with others.
@@ -151,7 +153,7 @@ pub(super) async fn store(
                  and not exists (select from documents other where other.run_id = s.run_id and other.url <> s.url)
              returning r.id),
          {answered}
-         select s.number, a.id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at,
+         select s.number as question, a.id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at,
              s.changed, s.is_finished, exists (select from ended where ended.id = s.run_id) as has_run_ended
          from stored s join artifact a on a.number = s.number"
     );

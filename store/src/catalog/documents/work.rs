@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{CrawlWork, artifact_of, question_of};
+use super::{CrawlWork, artifact_of};
 use crate::catalog::{
     Artifact, CatalogError, SourceSettings,
     artifacts::{self, LATEST_COLUMNS},
-    batches::Statement,
+    batches::{Statement, question_of},
     failed,
 };
 
@@ -27,10 +27,10 @@ impl Statement for CrawlWorkOf {
         questions: &[Self::Question],
     ) -> Result<Vec<Option<CrawlWork>>, CatalogError> {
         let sql = format!(
-            "select q.number, d.phase = 'Pending' and r.finished_at is null as is_pending,
+            "select q.question, d.phase = 'Pending' and r.finished_at is null as is_pending,
                  d.phase = 'Fetched' or d.phase = 'Stored' and d.artifact_id is not null as is_stored,
                  d.is_base, d.is_list, r.scheduled_for, o.namespace, o.settings, {LATEST_COLUMNS}
-             from unnest($1::uuid[], $2::text[]) with ordinality as q (run_id, url, number)
+             from unnest($1::uuid[], $2::text[]) with ordinality as q (run_id, url, question)
              join documents d on d.run_id = q.run_id and d.url = q.url join runs r on r.id = d.run_id
              join subscriptions s on s.id = r.subscription_id join sources o on o.id = s.source_id
              left join lateral (select * from artifacts where source_id = o.id and source_url = d.url

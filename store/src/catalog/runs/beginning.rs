@@ -97,7 +97,7 @@ impl Catalog {
         let begun = if is_active { waited_for(&mut transaction, run_id).await? } else { BegunRun::default() };
         if begun.is_empty() {
             // Planned again, after the last document was finished and whoever did it came no further.
-            end_if_complete(&mut transaction, run_id, now).await?;
+            end_if_complete(&mut transaction, &[run_id], now).await?;
         }
         transaction.commit().await.map_err(failed("commit the beginning of a run"))?;
         Ok(begun)
