@@ -8,6 +8,8 @@ mod artifacts;
 mod backfill;
 #[path = "catalog/batches.rs"]
 mod batches;
+#[path = "catalog/comparing.rs"]
+mod comparing;
 #[path = "catalog/deliveries.rs"]
 mod deliveries;
 #[path = "catalog/ending.rs"]

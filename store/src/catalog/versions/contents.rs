@@ -1,6 +1,7 @@
 //! Texts and fields, asked for many at once.
 
 use async_trait::async_trait;
+use futures::TryStreamExt;
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 
 use super::ExtractContent;
@@ -24,25 +25,25 @@ impl Statement for ExtractContents {
     async fn ask(pool: &PgPool, questions: &[Vec<i64>]) -> Result<Vec<Self::Answer>, CatalogError> {
         let (numbers, ids): (Vec<i64>, Vec<i64>) =
             (1..).zip(questions).flat_map(|(number, ids)| ids.iter().map(move |id| (number, *id))).unzip();
-        let rows = sqlx::query(
+        let mut found: Vec<Self::Answer> = questions.iter().map(|_| Vec::new()).collect();
+        // One row after the other: texts are large, and are not to be in memory twice.
+        let mut rows = sqlx::query(
             "select q.question, e.id, e.text, e.fields
              from unnest($1::bigint[], $2::bigint[]) as q (question, id) join extracts e on e.id = q.id",
         )
         .bind(numbers)
         .bind(ids)
-        .fetch_all(pool)
-        .await
-        .map_err(failed("look up texts"))?;
-        let mut found: Vec<Self::Answer> = questions.iter().map(|_| Vec::new()).collect();
-        for row in &rows {
+        .fetch(pool);
+        while let Some(row) = rows.try_next().await.map_err(failed("look up texts"))? {
             let mut read = || -> Result<(), sqlx::Error> {
-                if let Some(found) = found.get_mut(question_of(row)?) {
-                    found.push(content(row)?);
+                if let Some(found) = found.get_mut(question_of(&row)?) {
+                    found.push(content(&row)?);
                 }
                 Ok(())
             };
             read().map_err(failed("read texts"))?;
         }
+        drop(rows);
         Ok(found)
     }
 }
