@@ -23,7 +23,7 @@ use service::{
     Check, DatabaseArguments, HealthServer, KafkaArguments, LogFormat, SpanExport, init_logging,
     shutdown_on_signal, watch_bus,
 };
-use store::blobs::{self, BlobError, BlobLocation, Blobs, S3Credentials, S3Options, Spool};
+use store::blobs::{self, BlobError, BlobLocation, Blobs, RecentBlobs, S3Credentials, S3Options, Spool};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -181,7 +181,11 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let Some(blobs) = shutdown.run_until_cancelled(connect_blobs(&location)).await else {
         return Ok(());
     };
-    let blobs = blobs?;
+    let mut blobs = blobs?;
+    let roles: Vec<Role> = arguments.roles.into_iter().flatten().collect();
+    if [Role::Crawl, Role::Parse].iter().all(|role| roles.contains(role)) {
+        blobs = Arc::new(RecentBlobs::new(blobs));
+    }
     let secrets: Arc<dyn SecretReader> = Arc::new(SecretCache::new(ClusterSecrets::default(), clock.clone()));
     // Shorter than the group's session, so that a slow handler costs its partition and not the membership.
     let revoke = drain.min(Duration::from_secs(8));
@@ -203,11 +207,7 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
         news: Newsroom::default(),
         metrics: WorkerMetrics::register(&mut registry),
     };
-    let options = PipelineOptions {
-        roles: arguments.roles.into_iter().flatten().collect(),
-        concurrency: arguments.concurrency,
-        drain,
-    };
+    let options = PipelineOptions { roles, concurrency: arguments.concurrency, drain };
     let pipeline =
         Pipeline::new(&options, &tools, &bus)?.with_http_routes(&http_routes, &options, &tools, &bus)?;
     let check = Check::default();

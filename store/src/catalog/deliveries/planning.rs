@@ -23,6 +23,9 @@ impl Statement for PlanWorkOf {
     type Question = i64;
     type Answer = Option<PlanWork>;
 
+    // Many come at once where many were fetched.
+    const PACE: Duration = Duration::from_millis(10);
+
     async fn ask(pool: &PgPool, versions: &[i64]) -> Result<Vec<Option<PlanWork>>, CatalogError> {
         let rows = sqlx::query(
             "select q.question, v.planned_at is not null as is_planned, v.change, v.extract_id,
@@ -70,7 +73,7 @@ impl Statement for UnwantedVersions {
     type Answer = bool;
 
     // As with documents, most of what it costs, it costs once for all.
-    const PACE: Duration = Duration::from_millis(10);
+    const PACE: Duration = Duration::from_millis(20);
 
     fn subject((version_id, _): &Self::Question) -> Option<String> {
         Some(version_id.to_string())

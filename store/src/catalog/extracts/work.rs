@@ -1,5 +1,7 @@
 //! What the parse role needs to take texts out of documents, asked for many at once.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
@@ -27,6 +29,9 @@ pub(in crate::catalog) struct ParseWorkOf;
 impl Statement for ParseWorkOf {
     type Question = ParseQuestion;
     type Answer = Option<ParseWork>;
+
+    // Many come at once where many were fetched.
+    const PACE: Duration = Duration::from_millis(10);
 
     async fn ask(pool: &PgPool, questions: &[ParseQuestion]) -> Result<Vec<Option<ParseWork>>, CatalogError> {
         let rows = sqlx::query(

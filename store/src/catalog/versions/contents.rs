@@ -1,5 +1,7 @@
 //! Texts and fields, asked for many at once.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
@@ -21,6 +23,9 @@ impl Statement for ExtractContents {
     type Question = Vec<i64>;
     /// Those that there are, by their ids.
     type Answer = Vec<(i64, ExtractContent)>;
+
+    // Many come at once where many were fetched.
+    const PACE: Duration = Duration::from_millis(10);
 
     async fn ask(pool: &PgPool, questions: &[Vec<i64>]) -> Result<Vec<Self::Answer>, CatalogError> {
         let (numbers, ids): (Vec<i64>, Vec<i64>) =

@@ -109,7 +109,7 @@ impl Statement for FinishedDocuments {
     type Answer = ComparedDocument;
 
     // As with documents that are stored, most of what it costs, it costs once for all.
-    const PACE: Duration = Duration::from_millis(10);
+    const PACE: Duration = Duration::from_millis(20);
 
     fn size(compared: &Compared) -> usize {
         compared.new.as_ref().map_or(0, |new| new.change.get().len())

@@ -1,5 +1,7 @@
 //! What the version role needs to compare documents, asked for many at once.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -26,6 +28,9 @@ pub(in crate::catalog) struct VersionWorkOf;
 impl Statement for VersionWorkOf {
     type Question = VersionQuestion;
     type Answer = Option<VersionWork>;
+
+    // Many come at once where many were fetched.
+    const PACE: Duration = Duration::from_millis(10);
 
     async fn ask(
         pool: &PgPool,
