@@ -25,7 +25,7 @@ pub struct RecentBlobs {
 #[derive(Debug, Default)]
 struct Recent {
     bodies: HashMap<BlobUri, Bytes>,
-    /// The first is the oldest. It may have been deleted.
+    /// The first is the oldest.
     order: VecDeque<BlobUri>,
     bytes: usize,
 }
@@ -37,7 +37,7 @@ impl RecentBlobs {
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
-        // At worst a body is counted that is not there any more.
+        // Nothing panics while it is locked.
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -49,7 +49,7 @@ impl RecentBlobs {
         while recent.bytes + body.len() > self.most_bytes
             && let Some(oldest) = recent.order.pop_front()
         {
-            recent.forget(&oldest);
+            recent.take(&oldest);
         }
         recent.bytes += body.len();
         recent.order.push_back(uri.clone());
@@ -60,9 +60,16 @@ impl RecentBlobs {
 
 impl Recent {
     fn forget(&mut self, uri: &BlobUri) {
-        if let Some(body) = self.bodies.remove(uri) {
-            self.bytes -= body.len();
+        if self.take(uri) {
+            self.order.retain(|kept| kept != uri);
         }
+    }
+
+    /// Takes a body out, and leaves its place in the order.
+    fn take(&mut self, uri: &BlobUri) -> bool {
+        let body = self.bodies.remove(uri);
+        self.bytes -= body.as_ref().map_or(0, Bytes::len);
+        body.is_some()
     }
 }
 
@@ -89,10 +96,7 @@ impl Blobs for RecentBlobs {
     }
 
     async fn delete(&self, uri: &BlobUri) -> Result<(), BlobError> {
-        let mut recent = self.recent();
-        recent.forget(uri);
-        recent.order.retain(|kept| kept != uri);
-        drop(recent);
+        self.recent().forget(uri);
         self.blobs.delete(uri).await
     }
 
