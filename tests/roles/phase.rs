@@ -3,49 +3,44 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use events::{Event, Handler, HandlerError, Role, Topic, VersioningResult, run_reasons};
+use events::{BoxError, Event, Handler, HandlerError, Role, Topic, VersioningResult, run_reasons};
 use worker::{ROUTES, Route, Tools};
 
-/// Keeps first versions from all targets, whatever these want.
-struct Screen {
+/// Keeps the text of each version as an object of its own, for those who search them.
+struct Texts {
     tools: Tools,
-    plan: Arc<dyn Handler>,
 }
 
-const SCREEN: Route = Route {
-    topic: Topic::VersioningResult,
-    job_type: Topic::VersioningResult.job_type(),
-    role: Role::Deliver,
-    handler: |tools| Arc::new(Screen { tools: tools.clone(), plan: (plan().handler)(tools) }),
-};
+/// The released table, and this phase. A worker of one's own gives it to `Pipeline::of`.
+pub(crate) fn routes() -> Vec<Route> {
+    let texts = Route::beside("texts", Role::Deliver, Topic::VersioningResult, |tools| {
+        Arc::new(Texts { tools: tools.clone() })
+    });
+    [ROUTES, &[texts]].concat()
+}
 
 #[async_trait]
-impl Handler for Screen {
+impl Handler for Texts {
     async fn handle(&self, event: &Event) -> Result<Vec<Event>, HandlerError> {
         let version: VersioningResult = event.payload()?;
-        if version.kind != "Baseline" {
-            return self.plan.handle(event).await;
-        }
-        let planned =
-            self.tools.catalog.plan_deliveries(version.version_id, &[], self.tools.clock.now()).await;
-        planned.map_err(|error| HandlerError::Transient {
-            reason: run_reasons::CATALOG_UNAVAILABLE,
+        self.keep(&version).await.map_err(|source| HandlerError::Transient {
+            reason: run_reasons::HANDLER_FAILED,
             retry_at: None,
-            source: error.into(),
-        })
+            source,
+        })?;
+        Ok(Vec::new())
     }
 }
 
-fn is_plan(route: &Route) -> bool {
-    route.topic == SCREEN.topic && route.job_type == SCREEN.job_type
-}
-
-/// What the released worker does instead.
-fn plan() -> Route {
-    *ROUTES.iter().find(|route| is_plan(route)).expect("the table has the job")
-}
-
-/// The released table, with this phase in the place of that one. A worker of one's own gives it to `Pipeline::of`.
-pub(crate) fn routes() -> Vec<Route> {
-    ROUTES.iter().map(|route| if is_plan(route) { SCREEN } else { *route }).collect()
+impl Texts {
+    /// Done again, it stores the same under the same key.
+    async fn keep(&self, version: &VersioningResult) -> Result<(), BoxError> {
+        let Tools { catalog, blobs, .. } = &self.tools;
+        let work = catalog.plan_work(version.version_id).await?.ok_or("retention removed the version")?;
+        let mut texts = catalog.extract_contents(&[work.extract_id]).await?;
+        let text = texts.remove(&work.extract_id).ok_or("retention removed the text")?.text;
+        let key = format!("{}/{}.txt", version.subscription_id, version.version_id);
+        blobs.put_object("texts", &key, "text/plain; charset=utf-8", text.into()).await?;
+        Ok(())
+    }
 }

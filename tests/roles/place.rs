@@ -41,7 +41,7 @@ pub(crate) struct Roles {
     source_id: i64,
     subscription: ScheduledSubscription,
     tools: Tools,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Roles {
@@ -68,7 +68,7 @@ impl Roles {
         let subscription = place.catalog.put_subscription(&record, now).await.unwrap().scheduled;
         let bus = MemoryBus::default();
         let tools = tools(&place, &clock, &bus, &folder).await;
-        Self { place, site, clock, record, bus, source_id, subscription, tools, _folder: folder }
+        Self { place, site, clock, record, bus, source_id, subscription, tools, folder }
     }
 
     /// Changes the subscription's settings, as its object's next generation.
@@ -140,6 +140,16 @@ impl Roles {
             .fetch_all(&self.place.sql)
             .await
             .unwrap()
+    }
+
+    /// The objects of a bucket of a user's, in the order of their keys: those of one subscription.
+    pub(crate) fn objects(&self, bucket: &str) -> Vec<String> {
+        let folder =
+            self.folder.path().join("blobs/buckets").join(bucket).join(self.subscription.id.to_string());
+        let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
     }
 
     /// Puts an event on the bus.

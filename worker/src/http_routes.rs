@@ -5,7 +5,6 @@
 
 mod answer;
 mod handler;
-mod setbacks;
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +18,6 @@ use url::Url;
 
 pub use answer::{AnswerError, emitted};
 pub use handler::HttpHandler;
-pub(crate) use setbacks::HttpSetbacks;
 
 /// The longest name of a route, in characters.
 const LONGEST_NAME: usize = 40;

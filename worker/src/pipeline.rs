@@ -2,15 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use events::{Bus, ConsumerLoop, ConsumerLoopOptions, LoopError, Registry, RegistryError, Role};
+use events::{
+    Bus, ConsumerLoop, ConsumerLoopOptions, Handler, LoopError, Registry, RegistryError, Role, Setbacks,
+    Topic,
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
     ROUTES, Route, Tools,
-    http_routes::{HttpHandler, HttpRoute, HttpRouteError, HttpSetbacks},
-    setbacks::CatalogSetbacks,
+    http_routes::{HttpHandler, HttpRoute, HttpRouteError},
+    setbacks::{CatalogSetbacks, SetbacksBeside},
 };
 
 /// How many events may wait in a loop behind others of their key.
@@ -73,34 +76,28 @@ impl Pipeline {
         tools: &Tools,
         bus: &Arc<dyn Bus>,
     ) -> Result<Self, PipelineError> {
-        let setbacks = Arc::new(CatalogSetbacks {
+        let setbacks: Arc<dyn Setbacks> = Arc::new(CatalogSetbacks {
             catalog: tools.catalog.clone(),
             clock: tools.clock.clone(),
             news: tools.news.clone(),
         });
         let mut loops = Vec::new();
         for role in Role::ALL.into_iter().filter(|role| options.roles.contains(role)) {
+            let (of_role, beside): (Vec<&Route>, Vec<&Route>) =
+                routes.iter().filter(|route| route.role == role).partition(|route| route.beside.is_none());
             let mut registry = Registry::default();
-            for route in routes.iter().filter(|route| route.role == role) {
+            for route in of_role {
                 registry.register(route.topic, route.job_type, (route.handler)(tools))?;
             }
             if registry.topics().is_empty() {
                 info!(role = role.name(), "the role has no jobs yet");
-                continue;
+            } else {
+                loops.push(consumer_loop(role.group(), registry, setbacks.clone(), options, tools, bus));
             }
-            loops.push(ConsumerLoop {
-                bus: bus.clone(),
-                registry: Arc::new(registry),
-                setbacks: setbacks.clone(),
-                metrics: tools.metrics.consumer.clone(),
-                options: ConsumerLoopOptions {
-                    group: role.group(),
-                    concurrency: options.concurrency,
-                    waiting: WAITING,
-                    crowded_after: CROWDED_AFTER,
-                    drain: options.drain,
-                },
-            });
+            for route in beside {
+                let handler = (route.handler)(tools);
+                loops.push(loop_beside(route.group(), route.topic, handler, options, tools, bus)?);
+            }
         }
         if loops.is_empty() {
             let mut with_jobs: Vec<_> = routes.iter().map(|route| route.role.name()).collect();
@@ -124,26 +121,9 @@ impl Pipeline {
     ) -> Result<Self, PipelineError> {
         let is_here = |topic| options.roles.iter().any(|role| role.topics().contains(&topic));
         for route in routes.iter().filter(|route| is_here(route.topic)) {
-            let handler = HttpHandler::new(route, tools.clock.clone())?;
-            let mut registry = Registry::default();
-            registry.register(route.topic, route.topic.job_type(), Arc::new(handler))?;
+            let handler = Arc::new(HttpHandler::new(route, tools.clock.clone())?);
             info!(route = route.name, topic = route.topic.name(), "events go to a service of the user's too");
-            self.loops.push(ConsumerLoop {
-                bus: bus.clone(),
-                registry: Arc::new(registry),
-                setbacks: Arc::new(HttpSetbacks {
-                    catalog: tools.catalog.clone(),
-                    clock: tools.clock.clone(),
-                }),
-                metrics: tools.metrics.consumer.clone(),
-                options: ConsumerLoopOptions {
-                    group: route.group(),
-                    concurrency: options.concurrency,
-                    waiting: WAITING,
-                    crowded_after: CROWDED_AFTER,
-                    drain: options.drain,
-                },
-            });
+            self.loops.push(loop_beside(route.group(), route.topic, handler, options, tools, bus)?);
         }
         Ok(self)
     }
@@ -166,5 +146,43 @@ impl Pipeline {
             outcome = outcome.and(ended);
         }
         outcome
+    }
+}
+
+/// Has the events of a topic handled beside what a role does with them.
+fn loop_beside(
+    group: String,
+    topic: Topic,
+    handler: Arc<dyn Handler>,
+    options: &PipelineOptions,
+    tools: &Tools,
+    bus: &Arc<dyn Bus>,
+) -> Result<ConsumerLoop, RegistryError> {
+    let mut registry = Registry::default();
+    registry.register(topic, topic.job_type(), handler)?;
+    let setbacks = SetbacksBeside { catalog: tools.catalog.clone(), clock: tools.clock.clone() };
+    Ok(consumer_loop(group, registry, Arc::new(setbacks), options, tools, bus))
+}
+
+fn consumer_loop(
+    group: String,
+    registry: Registry,
+    setbacks: Arc<dyn Setbacks>,
+    options: &PipelineOptions,
+    tools: &Tools,
+    bus: &Arc<dyn Bus>,
+) -> ConsumerLoop {
+    ConsumerLoop {
+        bus: bus.clone(),
+        registry: Arc::new(registry),
+        setbacks,
+        metrics: tools.metrics.consumer.clone(),
+        options: ConsumerLoopOptions {
+            group,
+            concurrency: options.concurrency,
+            waiting: WAITING,
+            crowded_after: CROWDED_AFTER,
+            drain: options.drain,
+        },
     }
 }

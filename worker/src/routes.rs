@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use events::{
-    CrawlResult, CrawlUrl, DeliveryRequest, Handler, ParseRequest, ParseResult, Payload, Role,
-    SubscriptionScheduled, Topic, VersioningRequest, VersioningResult,
-};
+use events::{Handler, Role, Topic};
 
 use crate::{
     Tools,
@@ -23,23 +20,49 @@ pub struct Route {
     pub topic: Topic,
     /// The events' type.
     pub job_type: &'static str,
-    /// Whose consumer group takes them.
+    /// Whose workers do it.
     pub role: Role,
+    /// The name of a phase that does it beside what the role does with the same events: they come to both. None: it is the
+    /// role's own work.
+    pub beside: Option<&'static str>,
     /// Makes the handler.
     pub handler: fn(&Tools) -> Arc<dyn Handler>,
+}
+
+impl Route {
+    /// A job of a role, with the events of a topic.
+    pub const fn of(role: Role, topic: Topic, handler: fn(&Tools) -> Arc<dyn Handler>) -> Self {
+        Self { topic, job_type: topic.job_type(), role, beside: None, handler }
+    }
+
+    /// A phase beside what a role does with the events of a topic. It has a consumer group of its own; what fails there fails
+    /// no run, and is kept in the dead letters. `name` tells it from others, in lower-case letters, digits and hyphens.
+    pub const fn beside(
+        name: &'static str,
+        role: Role,
+        topic: Topic,
+        handler: fn(&Tools) -> Arc<dyn Handler>,
+    ) -> Self {
+        Self { topic, job_type: topic.job_type(), role, beside: Some(name), handler }
+    }
+
+    /// The consumer group that takes the events, before any prefix of the installation.
+    pub fn group(&self) -> String {
+        self.beside.map_or_else(|| self.role.group(), |name| format!("tipstaff.phase.{name}"))
+    }
 }
 
 /// All jobs.
 #[rustfmt::skip]
 pub const ROUTES: &[Route] = &[
-    Route { topic: Topic::SubsSchedule, job_type: SubscriptionScheduled::JOB_TYPE, role: Role::Schedule, handler: |tools| Arc::new(Schedule::new(tools)) },
-    Route { topic: Topic::CrawlRequest, job_type: CrawlUrl::JOB_TYPE, role: Role::Crawl, handler: |tools| Arc::new(Crawl::new(tools)) },
-    Route { topic: Topic::CrawlResult, job_type: CrawlResult::JOB_TYPE, role: Role::Parse, handler: |tools| Arc::new(Parse::new(tools)) },
-    Route { topic: Topic::ParseRequest, job_type: ParseRequest::JOB_TYPE, role: Role::Parse, handler: |tools| Arc::new(Parse::new(tools)) },
-    Route { topic: Topic::ParseResult, job_type: ParseResult::JOB_TYPE, role: Role::Version, handler: |tools| Arc::new(Version::new(tools)) },
-    Route { topic: Topic::VersioningRequest, job_type: VersioningRequest::JOB_TYPE, role: Role::Version, handler: |tools| Arc::new(Version::new(tools)) },
-    Route { topic: Topic::VersioningResult, job_type: VersioningResult::JOB_TYPE, role: Role::Deliver, handler: |tools| Arc::new(Plan::new(tools)) },
-    Route { topic: Topic::DeliveryRequest, job_type: DeliveryRequest::JOB_TYPE, role: Role::Deliver, handler: |tools| Arc::new(Send::new(tools)) },
+    Route::of(Role::Schedule, Topic::SubsSchedule, |tools| Arc::new(Schedule::new(tools))),
+    Route::of(Role::Crawl, Topic::CrawlRequest, |tools| Arc::new(Crawl::new(tools))),
+    Route::of(Role::Parse, Topic::CrawlResult, |tools| Arc::new(Parse::new(tools))),
+    Route::of(Role::Parse, Topic::ParseRequest, |tools| Arc::new(Parse::new(tools))),
+    Route::of(Role::Version, Topic::ParseResult, |tools| Arc::new(Version::new(tools))),
+    Route::of(Role::Version, Topic::VersioningRequest, |tools| Arc::new(Version::new(tools))),
+    Route::of(Role::Deliver, Topic::VersioningResult, |tools| Arc::new(Plan::new(tools))),
+    Route::of(Role::Deliver, Topic::DeliveryRequest, |tools| Arc::new(Send::new(tools))),
 ];
 
 #[cfg(test)]

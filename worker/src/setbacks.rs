@@ -1,5 +1,7 @@
 //! What becomes of events whose handling did not succeed: they wait in the outbox, or fail their document.
 
+mod beside;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,8 +16,10 @@ use uuid::Uuid;
 
 use crate::news::{News, Newsroom, Setback};
 
+pub(crate) use beside::SetbacksBeside;
+
 /// How often an event is put off before it is given up.
-pub(crate) const ATTEMPTS: u32 = 6;
+const ATTEMPTS: u32 = 6;
 const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(2);
 /// For how long an event is put aside that is one too many of its key: about as long as those need that are kept.
 const ASIDE: SignedDuration = SignedDuration::from_mins(1);
@@ -115,7 +119,7 @@ impl CatalogSetbacks {
 }
 
 /// Lets an event wait in the outbox for another attempt, until `retry_at` or for a backoff. Returns until when.
-pub(crate) async fn delay(
+async fn delay(
     catalog: &Catalog,
     event: &Event,
     retry_at: Option<Timestamp>,
@@ -133,7 +137,7 @@ pub(crate) async fn delay(
 }
 
 /// Lets an event wait in the outbox for a while, as no attempt.
-pub(crate) async fn put_aside(catalog: &Catalog, event: &Event, now: Timestamp) -> Result<(), BoxError> {
+async fn put_aside(catalog: &Catalog, event: &Event, now: Timestamp) -> Result<(), BoxError> {
     Ok(catalog.delay(event, now.checked_add(ASIDE)?).await?)
 }
 

@@ -1,4 +1,5 @@
-//! What becomes of events that a service did not take. It is nothing to the run: the roles do their work on the same event.
+//! What becomes of events that a phase beside the roles, or a service, did not take. It is nothing to the run: the roles do their
+//! work on the same event.
 
 use std::sync::Arc;
 
@@ -7,16 +8,16 @@ use events::{BoxError, Clock, Event, GivenUp, PutOff, Setbacks};
 use jiff::Timestamp;
 use store::catalog::Catalog;
 
-use crate::setbacks::{ATTEMPTS, delay, put_aside};
+use super::{ATTEMPTS, delay, put_aside};
 
 /// Puts events off as for a role, and keeps what is given up in the dead letters.
-pub(crate) struct HttpSetbacks {
+pub(crate) struct SetbacksBeside {
     pub(crate) catalog: Catalog,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
-impl Setbacks for HttpSetbacks {
+impl Setbacks for SetbacksBeside {
     async fn put_off(
         &self,
         event: &Event,
