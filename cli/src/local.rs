@@ -92,6 +92,20 @@ pub enum LocalError {
         /// Its log.
         log: PathBuf,
     },
+    /// The catalog that is there cannot be used.
+    #[error(
+        "this release cannot use the catalog {place}, and leaves it as it is: go on with the release that made it, \
+         or name another place with {option}"
+    )]
+    CatalogDoesNotFit {
+        /// Where it is.
+        place: String,
+        /// What names another one.
+        option: &'static str,
+        /// What does not fit.
+        #[source]
+        source: CatalogError,
+    },
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),

@@ -342,6 +342,25 @@ async fn another_database_is_used_and_what_a_cluster_keeps_there_stays() {
 }
 
 #[tokio::test]
+async fn a_catalog_that_another_build_made_is_named_with_what_can_be_done() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("court.yaml");
+    fs::write(&file, "# nothing\n").unwrap();
+    let data = place.path().join("data");
+    let rows = Rows::create(&data).await;
+    rows.make_other_table_of_runs().await;
+    rows.close().await;
+    let finished = once(&file, &data, &[]).await;
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    for part in [data.to_str().unwrap(), "--data", "already exists"] {
+        assert!(finished.errors.contains(part), "{part}: {}", finished.errors);
+    }
+    let rows = Rows::open(&data).await;
+    assert_eq!(rows.count("runs").await, 0);
+    rows.close().await;
+}
+
+#[tokio::test]
 async fn the_demo_ends_with_a_change() {
     let place = tempfile::tempdir().unwrap();
     let data = place.path().join("data");

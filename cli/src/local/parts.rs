@@ -11,7 +11,7 @@ use operator::{Engine, EngineHandle, EngineOptions, OperatorMetrics};
 use prometheus_client::registry::Registry;
 use service::Check;
 use store::blobs::{self, BlobLocation, Spool};
-use store::catalog::{Catalog, StuckPolicy};
+use store::catalog::{Catalog, CatalogError, StuckPolicy};
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,21 @@ pub(super) fn blob_dir(options: &LocalOptions) -> PathBuf {
     options.data_dir.join("blobs")
 }
 
+/// A catalog that another build made is named, with what its user can do.
+fn does_not_fit(error: CatalogError, options: &LocalOptions) -> LocalError {
+    match error {
+        CatalogError::Migrate(_) | CatalogError::SchemaVersion { .. } => {
+            // The URL may hold a password.
+            let (place, option) = match &options.database_url {
+                Some(_) => ("of the database that was named".to_owned(), "--database-url"),
+                None => (format!("in {}", options.data_dir.display()), "--data"),
+            };
+            LocalError::CatalogDoesNotFit { place, option, source: error }
+        }
+        error => error.into(),
+    }
+}
+
 impl Parts {
     /// Brings the catalog up to date and starts everything but the beat.
     pub(super) async fn start(
@@ -59,7 +74,7 @@ impl Parts {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, LocalError> {
         let catalog = Catalog::connect(database_url, CONNECTIONS, CONNECT_WITHIN).await?;
-        catalog.migrate().await?;
+        catalog.migrate().await.map_err(|error| does_not_fit(error, options))?;
         let now = clock.now();
         let lead = catalog.lead(catalog.epoch().await? + 1, "tipstaff local", now).await?;
         // The bus of the last process is gone with all that was on it.
