@@ -1,4 +1,4 @@
-//! The spans that operator and worker export, as a receiver of OTLP sees them.
+//! The spans that operator and worker export, as a receiver of OTLP sees them, and the events that `tipstaff trace` finds.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -8,8 +8,9 @@ mod collector;
 use std::{collections::BTreeMap, time::Duration};
 
 use collector::{Collector, Received};
-use tests::{Installation, Origin, Run, eventually};
-use tokio::net::TcpListener;
+use serde_json::Value;
+use tests::{Installation, Origin, Run, eventually, program};
+use tokio::{net::TcpListener, process::Command};
 
 const SOON: Duration = Duration::from_secs(60);
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -119,6 +120,64 @@ async fn a_run_is_one_tree_of_spans_from_its_due_time_to_the_delivery() {
         assert_eq!(headers["content-type"], "application/x-protobuf");
         assert!(!String::from_utf8_lossy(&body).contains(SECRET));
     }
+    tipstaff.remove().await;
+}
+
+/// What `tipstaff trace` prints of a run.
+async fn trace(tipstaff: &Installation, brokers: Option<&str>, arguments: &[&str]) -> String {
+    let mut command = Command::new(program("tipstaff"));
+    command.env_clear().env("TIPSTAFF_DATABASE_URL", tipstaff.database_url());
+    if let Some(brokers) = brokers {
+        command.env("KAFKA_BROKERS", brokers).env("KAFKA_PREFIX", &tipstaff.prefix);
+    }
+    let output = command.arg("trace").args(arguments).output().await.unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_has_the_events_that_led_to_the_delivery_and_those_of_no_other_run() {
+    let (site, hook) = (Origin::start("<p>one").await, Origin::start("").await);
+    let tipstaff = Installation::new("traced").await;
+    let operator = tipstaff.operator(&[]);
+    let worker = tipstaff.worker(&[]);
+    let run = delivered_run(&tipstaff, &site, &hook).await;
+    let id = run.id.to_string();
+    let brokers = tipstaff.stack.kafka_brokers().unwrap();
+
+    let json = trace(&tipstaff, Some(&brokers), &[&id, "-o", "json"]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let events = json["events"].as_array().unwrap();
+    let topics: Vec<_> = events.iter().map(|event| event["topic"].as_str().unwrap()).collect();
+    let expected = [
+        "subs.schedule",
+        "crawl.request",
+        "crawl.result",
+        "parse.result",
+        "versioning.result",
+        "delivery.request",
+    ];
+    assert_eq!(topics, expected, "{json:#}");
+    let url = &json["documents"][0]["url"];
+    assert!(events[1..5].iter().all(|event| &event["url"] == url), "{json:#}");
+    assert_eq!(events[5]["delivery_id"], json["documents"][0]["deliveries"][0]["id"]);
+
+    let tree = trace(&tipstaff, Some(&brokers), &[&id]).await;
+    let lines: Vec<_> = tree.lines().collect();
+    let line = |start: &str| {
+        lines.iter().position(|line| line.trim_start_matches(['│', '├', '└', '─', ' ']).starts_with(start))
+    };
+    for (event, below) in events.iter().zip(["run ", "http://", "http://", "http://", "http://", "delivery "])
+    {
+        let at = line(&format!("event {}", event["id"].as_str().unwrap()));
+        assert!(at > line(below), "{event} stands below {below} in\n{tree}");
+    }
+
+    // Without brokers there is what the catalog has.
+    let without = trace(&tipstaff, None, &[&id]).await;
+    assert!(without.contains("delivery ") && !without.contains("event "), "{without}");
+    worker.terminate().await;
+    operator.terminate().await;
     tipstaff.remove().await;
 }
 

@@ -3,7 +3,9 @@
 mod consumer;
 mod dead_letters;
 mod lag;
+mod reading;
 mod topic_of_others;
+mod traced;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -30,6 +32,7 @@ pub use dead_letters::{
     DeadLetter, DeadLetterError, DeadLetterPartition, DeadLetters, LetterRange, REDRIVE_GROUP,
 };
 pub use lag::{LagReader, TopicLag};
+pub use traced::{TracedEvent, TracedEventsError, events_of_trace};
 
 /// How long a broker may take to acknowledge a record, or to answer a question.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);

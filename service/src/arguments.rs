@@ -39,6 +39,13 @@ pub struct KafkaArguments {
     /// Kafka's bootstrap servers: host:port, separated by commas
     #[arg(long, env = "KAFKA_BROKERS")]
     pub kafka_brokers: String,
+    #[command(flatten)]
+    cluster: KafkaClusterArguments,
+}
+
+/// The same without its address, for whoever can do without Kafka.
+#[derive(Args, Clone)]
+pub struct KafkaClusterArguments {
     /// Put before the names of topics and consumer groups, for installations that share a Kafka cluster
     #[arg(long, env = "KAFKA_PREFIX", default_value = "")]
     pub kafka_prefix: String,
@@ -69,6 +76,13 @@ fn property(text: &str) -> Result<(String, String), String> {
 impl KafkaArguments {
     /// The options of the bus. `revoke` bounds how long partitions are waited for that are taken away.
     pub fn options(&self, revoke: Duration) -> KafkaOptions {
+        self.cluster.options(&self.kafka_brokers, revoke)
+    }
+}
+
+impl KafkaClusterArguments {
+    /// The same of a cluster with these bootstrap servers.
+    pub fn options(&self, brokers: &str, revoke: Duration) -> KafkaOptions {
         let mut properties: BTreeMap<_, _> = self.kafka_properties.iter().cloned().collect();
         for (name, value) in
             [("sasl.username", &self.kafka_sasl_username), ("sasl.password", &self.kafka_sasl_password)]
@@ -78,7 +92,7 @@ impl KafkaArguments {
             }
         }
         KafkaOptions {
-            brokers: self.kafka_brokers.clone(),
+            brokers: brokers.to_owned(),
             prefix: self.kafka_prefix.clone(),
             properties,
             partitions: self.kafka_partitions,

@@ -8,7 +8,7 @@ mod logging;
 mod run_span;
 mod signals;
 
-pub use arguments::{DatabaseArguments, KafkaArguments};
+pub use arguments::{DatabaseArguments, KafkaArguments, KafkaClusterArguments};
 pub use bus_watch::watch_bus;
 pub use export::{SpanExport, SpanExportError};
 pub use health::{Check, HealthServer, HealthServerError, ReadinessMetrics};

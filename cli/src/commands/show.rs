@@ -46,6 +46,15 @@ pub(super) fn time_or_dash(value: Option<Timestamp>) -> String {
     value.map_or_else(dash, time)
 }
 
+/// How often something happened.
+pub(super) fn counted_times(count: u32) -> String {
+    match count {
+        0 => "never".to_owned(),
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
+}
+
 /// Where there is nothing.
 pub(super) fn dash() -> String {
     "-".to_owned()

@@ -1,11 +1,16 @@
 //! `tipstaff trace`: all that a run did, as a tree.
 
+mod events;
 mod tree;
 
+use std::time::Duration;
+
 use clap::Args;
+use service::KafkaClusterArguments;
 use store::catalog::RunRow;
 use uuid::Uuid;
 
+use self::events::Shown;
 use super::catalog::CatalogArguments;
 use super::show::{self, ReportFormat};
 
@@ -25,6 +30,11 @@ pub struct TraceArguments {
     output: ReportFormat,
     #[command(flatten)]
     catalog: CatalogArguments,
+    /// Kafka's bootstrap servers, host:port, separated by commas: with them the run's events are shown, too
+    #[arg(long, env = "KAFKA_BROKERS")]
+    kafka_brokers: Option<String>,
+    #[command(flatten)]
+    kafka: KafkaClusterArguments,
 }
 
 /// The ids that begin as was said.
@@ -49,11 +59,11 @@ fn described(runs: &[RunRow]) -> String {
     described.join(", ")
 }
 
-/// Prints all that a run did.
+/// Prints all that a run did. With Kafka's brokers, that are its events, too.
 ///
 /// # Errors
 /// When the catalog cannot be read, or does not have one such run.
-pub async fn run(arguments: &TraceArguments) -> Result<(), events::BoxError> {
+pub async fn run(arguments: &TraceArguments) -> Result<(), ::events::BoxError> {
     let catalog = arguments.catalog.connect().await?;
     let IdRange { first, last } = arguments.run;
     let mut runs = catalog.runs_between(first, last, MOST_NAMED).await?;
@@ -63,9 +73,15 @@ pub async fn run(arguments: &TraceArguments) -> Result<(), events::BoxError> {
         _ => return Err(TraceError::SeveralRuns { runs }.into()),
     };
     let trace = catalog.trace_run(run).await?;
+    let events = match &arguments.kafka_brokers {
+        // Nothing is consumed as a member of a group, so nothing is taken away.
+        Some(brokers) => Some(events::read(&trace, &arguments.kafka.options(brokers, Duration::ZERO)).await),
+        None => None,
+    };
+    let shown = Shown { trace, events };
     let shown = match arguments.output {
-        ReportFormat::Json => show::json(&trace)?,
-        ReportFormat::Text => tree::render(&trace),
+        ReportFormat::Json => show::json(&shown)?,
+        ReportFormat::Text => tree::render(&shown),
     };
     Ok(show::print(&shown)?)
 }

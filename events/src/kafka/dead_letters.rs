@@ -12,14 +12,13 @@ use jiff::Timestamp;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
-    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::{
-    KafkaOptions, client_config,
+    KafkaOptions,
     consumer::received,
-    lag::{count_partitions, known, left, offset, offsets},
-    with_properties,
+    lag::{known, left, offset, offsets},
+    reading::{ask, partitions_of, read, time_of},
 };
 use crate::{BoxError, Record, Topic};
 
@@ -169,7 +168,12 @@ impl DeadLetters {
         self.ask(move |client, deadline| {
             let mut letters = Vec::new();
             for (name, range) in &named {
-                read(client, name, range, deadline, &mut letters)?;
+                let LetterRange { topic, partition, offsets } = range;
+                read(client, name, *partition, offsets, deadline, |message| {
+                    let (offset, record) = (message.offset(), received("", message).record);
+                    let time = time_of(message);
+                    letters.push(DeadLetter { topic: *topic, partition: *partition, offset, time, record });
+                })?;
             }
             Ok(letters)
         })
@@ -196,24 +200,11 @@ impl DeadLetters {
         format!("{}{}", self.options.prefix, topic.dead_letter_name())
     }
 
-    /// The client blocks, its end too: it lives on a thread for that.
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&BaseConsumer, Instant) -> Result<T, BoxError> + Send + 'static,
     ) -> Result<T, BoxError> {
-        let mut config = client_config(&self.options);
-        config
-            .set("group.id", format!("{}{REDRIVE_GROUP}", self.options.prefix))
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "earliest")
-            .set("enable.partition.eof", "true");
-        let config = with_properties(config, &self.options);
-        let deadline = Instant::now() + self.within;
-        tokio::task::spawn_blocking(move || {
-            let client: BaseConsumer = config.create()?;
-            question(&client, deadline)
-        })
-        .await?
+        ask(&self.options, REDRIVE_GROUP, self.within, question).await
     }
 }
 
@@ -225,7 +216,7 @@ fn partitions(
     let mut list = TopicPartitionList::new();
     let mut places = Vec::new();
     for (topic, name) in topics {
-        let count = count_partitions(client, name, deadline).map_err(|error| missing(name, error))?;
+        let count = partitions_of(client, name, deadline)?;
         for number in 0..count {
             list.add_partition(name, number);
             places.push((*topic, name, number));
@@ -244,66 +235,9 @@ fn partitions(
         .collect()
 }
 
-/// Says what to do where it is the topic that is missing.
-fn missing(name: &str, error: BoxError) -> BoxError {
-    let code = error.downcast_ref::<KafkaError>().and_then(KafkaError::rdkafka_error_code);
-    match code {
-        Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
-            format!("there is no topic {name}: the operator makes it when it starts; is the prefix right?")
-                .into()
-        }
-        _ => error,
-    }
-}
-
 /// A note beyond the end is of a topic that was there before this one under its name.
 fn waiting_from(committed: Option<i64>, begin: i64, end: i64) -> i64 {
     committed.filter(|offset| *offset <= end).unwrap_or(begin).max(begin)
-}
-
-fn read(
-    client: &BaseConsumer,
-    name: &str,
-    range: &LetterRange,
-    deadline: Instant,
-    letters: &mut Vec<DeadLetter>,
-) -> Result<(), BoxError> {
-    let LetterRange { topic, partition, offsets } = range;
-    if offsets.is_empty() {
-        return Ok(());
-    }
-    let mut here = TopicPartitionList::new();
-    here.add_partition_offset(name, *partition, Offset::Offset(offsets.start))?;
-    client.assign(&here)?;
-    let mut trouble = None;
-    loop {
-        match client.poll(left(deadline)) {
-            Some(Ok(message)) => {
-                if message.topic() != name || message.partition() != *partition {
-                    continue;
-                }
-                if message.offset() >= offsets.end {
-                    return Ok(());
-                }
-                let time = message.timestamp().to_millis();
-                let time = time.and_then(|millis| Timestamp::from_millisecond(millis).ok());
-                let received = received("", &message);
-                let (offset, record) = (received.offset, received.record);
-                letters.push(DeadLetter { topic: *topic, partition: *partition, offset, time, record });
-                if offset + 1 >= offsets.end {
-                    return Ok(());
-                }
-            }
-            Some(Err(KafkaError::PartitionEOF(number))) if number == *partition => return Ok(()),
-            Some(Err(error)) if Instant::now() < deadline => trouble = Some(error),
-            Some(Err(error)) => return Err(error.into()),
-            None if Instant::now() < deadline => {}
-            None => {
-                let late = || format!("no letter of {name} came in time").into();
-                return Err(trouble.map_or_else(late, BoxError::from));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

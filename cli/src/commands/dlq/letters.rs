@@ -10,7 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::commands::list::{Column, ListFormat, render};
-use crate::commands::show::{dash, one_line, time_or_dash};
+use crate::commands::show::{counted_times, dash, one_line, time_or_dash};
 
 /// The longest reason of a table, in characters.
 const LONGEST_REASON: usize = 80;
@@ -89,14 +89,6 @@ impl Letter {
 
 fn shown(text: Option<&str>) -> String {
     text.map_or_else(dash, |text| one_line(text, usize::MAX))
-}
-
-fn counted_times(count: u32) -> String {
-    match count {
-        0 => "never".to_owned(),
-        1 => "once".to_owned(),
-        count => format!("{count} times"),
-    }
 }
 
 const COUNTS: [Column<TopicCount>; 3] = [

@@ -1,16 +1,19 @@
-//! A run as a tree: its documents, what was fetched of each, taken out of it and made of it, and who was told how.
+//! A run as a tree: its events, its documents, what was fetched of each, taken out of it and made of it, and who was told how.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use store::blobs::BlobUri;
 use store::catalog::{
     ArtifactRow, AttemptRow, ExtractRow, RunRow, RunTrace, TracedDelivery, TracedDocument, VersionRow,
 };
 
-use crate::commands::show::{counted, duration, extent, one_line, percent, time};
+use super::events::{Events, Shown, ShownEvent};
+use crate::commands::show::{counted, counted_times, duration, extent, one_line, percent, time};
 use crate::output::short_hash;
 
 /// The longest message or answer that is shown, in characters.
 const LONGEST: usize = 160;
+/// An event that is published so long after it was emitted has waited.
+const LATE: SignedDuration = SignedDuration::from_secs(1);
 
 /// A line, and what stands below it.
 struct Node {
@@ -24,11 +27,21 @@ impl Node {
     }
 }
 
-pub(super) fn render(trace: &RunTrace) -> String {
-    let RunTrace { run, documents } = trace;
+pub(super) fn render(shown: &Shown) -> String {
+    let RunTrace { run, documents } = &shown.trace;
     let mut below = vec![Node::leaf(times(run)), Node::leaf(format!("trace {}", run.trace_id))];
     below.extend(run.message.iter().map(|message| Node::leaf(one_line(message, LONGEST))));
-    below.extend(documents.iter().map(|document| self::document(document, run)));
+    let events = match &shown.events {
+        None => &[],
+        Some(Events::Events(events)) => events.as_slice(),
+        Some(Events::EventsNotRead(error)) => {
+            below.push(Node::leaf(format!("no events: {}", one_line(error, usize::MAX))));
+            &[]
+        }
+    };
+    let is_of_document = |event: &&ShownEvent| is_of(event, documents);
+    below.extend(events.iter().filter(|event| !is_of_document(event)).map(event));
+    below.extend(documents.iter().map(|document| self::document(document, run, events)));
     let ended = run.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
     let heading = format!("run {}  {}/{}  {}{ended}", run.id, run.namespace, run.subscription, run.phase);
     let mut lines = vec![heading];
@@ -61,7 +74,30 @@ fn times(run: &RunRow) -> String {
     )
 }
 
-fn document(document: &TracedDocument, run: &RunRow) -> Node {
+/// Whether it stands below one of the documents, or of their deliveries.
+fn is_of(event: &ShownEvent, documents: &[TracedDocument]) -> bool {
+    let is_sent = |document: &TracedDocument| {
+        document.deliveries.iter().any(|traced| event.about.delivery_id == Some(traced.delivery.id))
+    };
+    documents.iter().any(|document| event.about.url.as_ref() == Some(&document.url) || is_sent(document))
+}
+
+fn event(event: &ShownEvent) -> Node {
+    let ShownEvent { topic, job_type, id, emitted_at, published_at, attempt, partition, offset, .. } = event;
+    let mut text = format!("event {id}  {topic} {partition}/{offset}  {job_type}  {}", time(*emitted_at));
+    // It waited: for a host's slot, after a setback, for the bus.
+    if let Some(waited) =
+        published_at.map(|at| at.duration_since(*emitted_at)).filter(|waited| *waited >= LATE)
+    {
+        text.push_str(&format!(", published after {}", duration(waited)));
+    }
+    if *attempt > 0 {
+        text.push_str(&format!("  put off {}", counted_times(*attempt)));
+    }
+    Node::leaf(text)
+}
+
+fn document(document: &TracedDocument, run: &RunRow, events: &[ShownEvent]) -> Node {
     let TracedDocument { url, phase, changed, is_gone, reason, message, finished_at, .. } = document;
     let mut text = format!("{url}  {phase}");
     if let Some(reason) = reason {
@@ -79,12 +115,13 @@ fn document(document: &TracedDocument, run: &RunRow) -> Node {
     if let Some(finished_at) = finished_at {
         text.push_str(&format!(" after {}", duration(finished_at.duration_since(run.scheduled_for))));
     }
-    let mut below = Vec::new();
+    let mut below: Vec<Node> =
+        events.iter().filter(|event| event.about.url.as_ref() == Some(url)).map(event).collect();
     below.extend(document.artifact.iter().map(|artifact| Node::leaf(self::artifact(artifact, run))));
     below.extend(document.extract.iter().map(|extract| Node::leaf(self::extract(extract))));
     below.extend(document.version.iter().map(|version| Node {
         text: self::version(version),
-        below: document.deliveries.iter().map(delivery).collect(),
+        below: document.deliveries.iter().map(|delivery| self::delivery(delivery, events)).collect(),
     }));
     Node { text, below }
 }
@@ -152,7 +189,7 @@ fn version(version: &VersionRow) -> String {
     text
 }
 
-fn delivery(traced: &TracedDelivery) -> Node {
+fn delivery(traced: &TracedDelivery, events: &[ShownEvent]) -> Node {
     let delivery = &traced.delivery;
     let mut text = format!(
         "delivery {}  {}  {}  {}  {}",
@@ -168,7 +205,9 @@ fn delivery(traced: &TracedDelivery) -> Node {
     if let Some(finished_at) = delivery.finished_at {
         text.push_str(&format!("  after {}", duration(finished_at.duration_since(delivery.created_at))));
     }
-    Node { text, below: traced.tries.iter().map(|attempt| Node::leaf(self::attempt(attempt))).collect() }
+    let sent = events.iter().filter(|event| event.about.delivery_id == Some(delivery.id)).map(event);
+    let tries = traced.tries.iter().map(|attempt| Node::leaf(self::attempt(attempt)));
+    Node { text, below: sent.chain(tries).collect() }
 }
 
 fn attempt(attempt: &AttemptRow) -> String {
@@ -189,9 +228,10 @@ fn counted_bytes(bytes: i64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use super::super::events::About;
     use super::*;
     use crate::commands::{deliveries, versions};
 
@@ -201,7 +241,7 @@ mod tests {
         time.parse().unwrap()
     }
 
-    fn run() -> RunRow {
+    pub(in crate::commands::trace) fn run() -> RunRow {
         RunRow {
             id: "5b7e1f30-0000-5000-8000-000000000001".parse().unwrap(),
             namespace: "courts".into(),
@@ -220,7 +260,7 @@ mod tests {
         }
     }
 
-    fn changed() -> TracedDocument {
+    pub(in crate::commands::trace) fn changed() -> TracedDocument {
         let url = "https://court.example/opinions/24-18";
         TracedDocument {
             url: url.into(),
@@ -280,6 +320,35 @@ mod tests {
         }
     }
 
+    fn events() -> Vec<ShownEvent> {
+        let url = || About { url: Some(changed().url), ..About::default() };
+        let sent = About { delivery_id: Some(changed().deliveries[0].delivery.id), ..About::default() };
+        let event = |number: u128, topic, job_type: &str, seconds: &str, about| ShownEvent {
+            topic,
+            job_type: job_type.into(),
+            id: uuid::Uuid::from_u128(0x7c4b_9a10_0000_5000_8000_0000_0000_0000 + number),
+            source: "/tipstaff/worker".into(),
+            emitted_at: at(&format!("2026-03-09T09:00:{seconds}Z")),
+            published_at: Some(at(&format!("2026-03-09T09:00:{seconds}Z"))),
+            attempt: 0,
+            partition: 1,
+            offset: 40 + i64::try_from(number).unwrap(),
+            about,
+        };
+        let mut again = event(6, "delivery.request", "delivery.send", "05.2", sent.clone());
+        again.published_at = Some(at("2026-03-09T09:00:10.5Z"));
+        (again.attempt, again.offset) = (1, 47);
+        vec![
+            event(1, "subs.schedule", "subscription.scheduled", "00.1", About::default()),
+            event(2, "crawl.request", "crawl.url", "00.4", url()),
+            event(3, "crawl.result", "parse.content", "02.4", url()),
+            event(4, "parse.result", "version.document", "04.1", url()),
+            event(5, "versioning.result", "delivery.plan", "05.2", url()),
+            event(6, "delivery.request", "delivery.send", "05.2", sent),
+            again,
+        ]
+    }
+
     fn unfinished(phase: &str) -> TracedDocument {
         TracedDocument {
             phase: phase.into(),
@@ -295,13 +364,24 @@ mod tests {
 
     #[test]
     fn the_documentation_shows_a_run() {
-        let shown = render(&RunTrace { run: run(), documents: vec![changed()] });
-        assert!(DOCUMENTATION.contains(&shown), "{shown}");
+        let mut shown = Shown { trace: RunTrace { run: run(), documents: vec![changed()] }, events: None };
+        assert!(DOCUMENTATION.contains(&render(&shown)), "{}", render(&shown));
+        shown.events = Some(Events::Events(events()));
+        let tree = render(&shown);
+        assert!(DOCUMENTATION.contains(&tree), "{tree}");
+        let places = events()
+            .into_iter()
+            .map(|event| format!(" {} {}/{}  ", event.topic, event.partition, event.offset));
+        for place in places {
+            assert_eq!(tree.matches(&place).count(), 1, "{place} in {tree}");
+        }
+        shown.events = Some(Events::EventsNotRead("the brokers\nare away".into()));
+        assert!(render(&shown).contains("├─ no events: the brokers are away\n"), "{}", render(&shown));
     }
 
     #[test]
     fn a_document_says_how_far_it_is_and_why_it_failed() {
-        let line = |document: &TracedDocument| super::document(document, &run()).text;
+        let line = |document: &TracedDocument| super::document(document, &run(), &[]).text;
         let url = &changed().url;
         assert_eq!(line(&unfinished("Pending")), format!("{url}  Pending"));
         let failed = TracedDocument {
@@ -335,7 +415,7 @@ mod tests {
         waiting.delivery.finished_at = None;
         waiting.delivery.next_attempt_at = Some(at("2026-03-09T09:05:00Z"));
         waiting.tries[0].status = None;
-        let shown = delivery(&waiting);
+        let shown = delivery(&waiting, &[]);
         assert!(shown.text.ends_with("next attempt 2026-03-09T09:05:00Z"), "{}", shown.text);
         assert!(shown.below[0].text.contains("no status in 210 ms  busy"), "{}", shown.below[0].text);
     }
