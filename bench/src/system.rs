@@ -33,6 +33,13 @@ pub(crate) fn cpu_seconds_of_thread() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// Whether a child of this process has ended; its status was not asked for.
+pub(crate) fn has_ended(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_none_or(|state| state.trim_start().starts_with(['Z', 'X']))
+}
+
 /// The CPU time, in seconds, that a process has used.
 pub(crate) fn cpu_seconds_of(process: u32) -> f64 {
     cpu_of(Path::new(&format!("/proc/{process}"))).map_or(0.0, |(_, _, seconds)| seconds)

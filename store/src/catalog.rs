@@ -176,12 +176,23 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
-    /// Whether the database refused a statement, and not whether it could be reached.
+    /// Whether the database refused a statement or a row cannot be read, and not whether the database could be reached.
     fn is_of_a_statement(&self) -> bool {
+        use sqlx::Error::{ColumnDecode, Database, Decode, Encode};
         matches!(
             self,
-            Self::Statement { source: sqlx::Error::Database(_) | sqlx::Error::Encode(_), .. }
+            Self::Statement { source: Database(_) | Encode(_) | Decode(_) | ColumnDecode { .. }, .. }
                 | Self::Content { .. }
+        )
+    }
+
+    /// Whether the schema is one that this program has not made, and cannot make its own.
+    pub fn is_of_another_schema(&self) -> bool {
+        use MigrateError::{Dirty, ExecuteMigration, VersionMismatch, VersionMissing};
+        matches!(
+            self,
+            Self::SchemaVersion { .. }
+                | Self::Migrate(ExecuteMigration(..) | VersionMissing(_) | VersionMismatch(_) | Dirty(_))
         )
     }
 }

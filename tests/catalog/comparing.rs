@@ -171,6 +171,24 @@ async fn a_version_that_cannot_be_made_fails_alone() {
     assert_eq!(place.number("select count(*) from runs where finished_at is null").await, 1);
 }
 
+#[tokio::test]
+async fn what_another_release_wrote_and_this_one_cannot_read_fails_alone() {
+    let place = Place::new().await;
+    let subscriptions = subscriptions(&place, 4).await;
+    let documents = fetch(&place, &subscriptions, 1, 'a').await;
+    sqlx::query("update subscriptions set settings = '{}' where id = $1")
+        .bind(subscriptions[1].id)
+        .execute(&place.sql)
+        .await
+        .unwrap();
+    let asked = documents
+        .iter()
+        .map(|fetched| place.catalog.parse_work(fetched.run, fetched.url, fetched.artifact.id, 1));
+    for (number, work) in join_all(asked).await.iter().enumerate() {
+        assert_eq!(work.is_ok(), number / 2 != 1, "document {number}: {work:?}");
+    }
+}
+
 fn extract(artifact: &Artifact, subscription_id: i64) -> NewExtract {
     NewExtract {
         artifact_id: artifact.id,

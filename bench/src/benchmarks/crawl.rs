@@ -20,7 +20,7 @@ use crate::{
     site::Site,
     statements::Statements,
     statistics::{growth_exponent, median, percentile},
-    system::memory,
+    system::{has_ended, memory},
 };
 use floor::Floor;
 use work::{Until, Work};
@@ -313,6 +313,17 @@ fn progress(text: &str) {
     // Progress that cannot be told is no reason to stop.
     let _ =
         writeln!(std::io::stderr(), "{} bench crawl: {text}", jiff::Timestamp::now().strftime("%H:%M:%S"));
+}
+
+/// Fails when the worker has ended, or what is waited for takes too long.
+fn patience(worker: &Process, since: Instant) -> Result<(), BoxError> {
+    if has_ended(worker.id()) {
+        return Err(format!("the worker ended early; its log:\n{}", worker.log()).into());
+    }
+    if since.elapsed() > PATIENCE {
+        return Err(format!("the worker has not done its work in {PATIENCE:?}").into());
+    }
+    Ok(())
 }
 
 /// As long as anything here may take.

@@ -52,17 +52,15 @@ pub(super) fn blob_dir(options: &LocalOptions) -> PathBuf {
 
 /// A catalog that another build made is named, with what its user can do.
 fn does_not_fit(error: CatalogError, options: &LocalOptions) -> LocalError {
-    match error {
-        CatalogError::Migrate(_) | CatalogError::SchemaVersion { .. } => {
-            // The URL may hold a password.
-            let (place, option) = match &options.database_url {
-                Some(_) => ("of the database that was named".to_owned(), "--database-url"),
-                None => (format!("in {}", options.data_dir.display()), "--data"),
-            };
-            LocalError::CatalogDoesNotFit { place, option, source: error }
-        }
-        error => error.into(),
+    if !error.is_of_another_schema() {
+        return error.into();
     }
+    // The URL may hold a password.
+    let (place, option) = match &options.database_url {
+        Some(_) => ("of the database that was named".to_owned(), "--database-url"),
+        None => (format!("in {}", options.data_dir.display()), "--data"),
+    };
+    LocalError::CatalogDoesNotFit { place, option, source: error }
 }
 
 impl Parts {

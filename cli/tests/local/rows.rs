@@ -91,12 +91,12 @@ impl Rows {
         sqlx::query_scalar(sql).fetch_all(&self.pool).await.unwrap()
     }
 
-    /// A row as an operator makes it, for an object whose uid an API server chose.
     /// What no release has made.
     pub(crate) async fn make_other_table_of_runs(&self) {
         sqlx::raw_sql("create table runs (lap integer)").execute(&self.pool).await.unwrap();
     }
 
+    /// A row as an operator makes it, for an object whose uid an API server chose.
     pub(crate) async fn insert_source_of_a_cluster(&self, name: &str) {
         let sql = "insert into sources (uid, namespace, name, generation, settings, created_at, updated_at)
                    values (gen_random_uuid(), 'default', $1, 1, '{}', now(), now())";

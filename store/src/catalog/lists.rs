@@ -102,9 +102,14 @@ impl Catalog {
                  from list join document_heads h on h.subscription_id = list.subscription_id
                  where h.is_found and not h.is_gone
                      and not exists (select from unnest($2::text[]) as listed (url) where listed.url = h.url)),
+             locked as materialized (
+                 -- In one order, so that no two transactions wait for each other.
+                 select h.subscription_id, h.url
+                 from document_heads h join missing m on m.subscription_id = h.subscription_id and m.url = h.url
+                 where not m.was_read order by h.subscription_id, h.url for no key update of h),
              left_alone as (
-                 update document_heads h set is_found = false from missing m
-                 where h.subscription_id = m.subscription_id and h.url = m.url and not m.was_read)
+                 update document_heads h set is_found = false from locked l
+                 where h.subscription_id = l.subscription_id and h.url = l.url)
              select url from missing where was_read order by url",
         )
         .bind(run_id)

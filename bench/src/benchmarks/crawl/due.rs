@@ -8,7 +8,7 @@ use tests::Installation;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::PATIENCE;
+use super::patience;
 use crate::catalog;
 use crate::site::Site;
 
@@ -44,9 +44,7 @@ pub(super) async fn measure(
     let stored = "select count(*) from documents d join subscriptions s on s.id = d.subscription_id
                   where s.deleted_at is null and d.phase = 'Stored'";
     while catalog::count(&tipstaff.pool, stored).await? < wanted {
-        if started.elapsed() > PATIENCE {
-            return Err("what was due was not fetched in time".into());
-        }
+        patience(&worker, started)?;
         sleep(Duration::from_secs(1)).await;
     }
     let rows = sqlx::query(

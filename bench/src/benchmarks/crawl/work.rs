@@ -16,7 +16,7 @@ use tests::{Installation, Process};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::{PATIENCE, Pass};
+use super::{PATIENCE, Pass, patience};
 use crate::{catalog, system::cpu_seconds_of};
 
 /// How often it is looked whether all is there.
@@ -162,9 +162,7 @@ impl Work {
         let started = Instant::now();
         self.bus.publish(records).await?;
         while catalog::count(&self.pool, until.waiting()).await? > 0 {
-            if started.elapsed() > PATIENCE {
-                return Err("the documents were not fetched in time".into());
-            }
+            patience(worker, started)?;
             sleep(LOOK_EVERY).await;
         }
         let seconds = started.elapsed().as_secs_f64();
@@ -193,13 +191,13 @@ impl Work {
         let extracts = catalog::count(&self.pool, "select count(*) from extracts").await?;
         while catalog::count(&self.pool, "select count(*) from extracts").await? == extracts && documents > 0
         {
-            self.patience(begun)?;
+            patience(worker, begun)?;
             sleep(LOOK_EVERY).await;
         }
         let cpu = cpu_seconds_of(worker.id());
         let started = Instant::now();
         while catalog::count(&self.pool, waiting).await? > 0 {
-            self.patience(begun)?;
+            patience(worker, begun)?;
             sleep(LOOK_EVERY).await;
         }
         let cpu = cpu_seconds_of(worker.id()) - cpu;
@@ -214,13 +212,6 @@ impl Work {
         catalog::execute(&self.pool, documents).await?;
         let runs = "update runs set phase = 'Failed', finished_at = now() where finished_at is null";
         catalog::execute(&self.pool, runs).await?;
-        Ok(())
-    }
-
-    fn patience(&self, since: Instant) -> Result<(), BoxError> {
-        if since.elapsed() > PATIENCE {
-            return Err("the documents were not compared in time".into());
-        }
         Ok(())
     }
 }

@@ -239,6 +239,8 @@ async fn make(
              select c.subscription_id, c.url, c.version_number, e.id, e.text_hash, c.change::json, c.kind, c.run_id,
                  case when c.is_compared then c.head_version end, c.now
              from compared c join extracts e on e.id = c.extract_id and e.subscription_id = c.subscription_id
+             -- In one order, where there is no head yet that could be locked.
+             order by c.subscription_id, c.url
              returning id, subscription_id, url, number, kind),
          new as materialized (
              select c.*, m.id, m.number from compared c join made m using (subscription_id, url)),
