@@ -9,6 +9,7 @@ use tests::Random;
 
 use crate::{
     report::{Measure, Report, Unit},
+    statistics::growth_exponent,
     system::cpu_seconds_of_thread,
 };
 
@@ -20,6 +21,10 @@ const KIBIBYTES: f64 = 20.0;
 
 const LEAST_PAGES_A_SECOND: f64 = 1000.0;
 const MOST_MILLISECONDS_OF_A_DIFF: f64 = 100.0;
+/// The exponent by which its cost grows with the texts.
+const MOST_GROWTH: f64 = 1.05;
+/// How many times shorter than all, to see how the cost grows.
+const SHORTER: [usize; 3] = [16, 4, 1];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -61,11 +66,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         })?;
         report.add(Measure::repeated(name, Unit::EachSecond, parsed).at_least(LEAST_PAGES_A_SECOND));
     }
-    for (name, old, new) in texts(arguments.bytes) {
-        let milliseconds: Vec<f64> = (0..arguments.repeats).map(|_| compare(&old, &new)).collect();
+    let [least, fewer, all] = SHORTER.map(|shorter| texts(arguments.bytes / shorter));
+    for ((least, fewer), (name, old, new)) in least.iter().zip(&fewer).zip(&all) {
+        let milliseconds: Vec<f64> = (0..arguments.repeats).map(|_| compare(old, new)).collect();
+        let exponents: Vec<f64> = milliseconds
+            .iter()
+            .map(|milliseconds| {
+                let shorter = |(_, old, new): &Texts| (old.len() as f64, compare(old, new));
+                growth_exponent(&[shorter(least), shorter(fewer), (old.len() as f64, *milliseconds)])
+            })
+            .collect();
         let name = format!("{:.1} MB compared: {name}", arguments.bytes as f64 / 1e6);
         let measure = Measure::repeated(name, Unit::Milliseconds, milliseconds);
         report.add(measure.at_most(MOST_MILLISECONDS_OF_A_DIFF));
+        let name = format!("  exponent by which that grows from a {}th on", SHORTER[0]);
+        report.add(Measure::repeated(name, Unit::Factor, exponents).at_most(MOST_GROWTH));
     }
     Ok(report)
 }
@@ -122,8 +137,11 @@ fn compare(old: &str, new: &str) -> f64 {
     (cpu_seconds_of_thread() - before) * 1e3
 }
 
+/// How it differs, and the two.
+type Texts = (&'static str, String, String);
+
 /// Pairs of texts of so many bytes, of which each differs in a way of its own.
-fn texts(bytes: usize) -> [(&'static str, String, String); 6] {
+fn texts(bytes: usize) -> [Texts; 6] {
     let text = |line: &dyn Fn(usize) -> String| {
         let mut text = String::with_capacity(bytes + 4096);
         for number in 0.. {

@@ -121,16 +121,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         floor.check(work.urls(), &site.etag(), FLOOR_WRITERS).await?;
         check_floor.push(started.elapsed().as_secs_f64());
     }
-    let mut growth = Vec::new();
-    for _ in 0..arguments.repeats {
-        let mut points = Vec::new();
-        for some in FEWER.map(|fewer| count / fewer) {
-            progress(&format!("{some} of the documents, new ones"));
-            site.change();
-            points.push((some as f64, work.fetch(&worker, 0..some, Until::Stored).await?.seconds));
-        }
-        growth.push(growth_exponent(&points));
-    }
+    let fetched_growth = growth(arguments, &work, &worker, &site, Until::Stored).await?;
     worker.terminate().await;
 
     let (mut whole_new, mut whole_same) = (Vec::new(), Vec::new());
@@ -146,6 +137,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         let name = "unchanged documents through all phases";
         whole_same.push(observed.pass(&tipstaff, &work, &worker, Until::Ended, name).await?);
     }
+    let whole_growth = growth(arguments, &work, &worker, &site, Until::Ended).await?;
     worker.terminate().await;
 
     progress("large documents");
@@ -170,8 +162,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         )
         .at_most(1.25),
     );
-    let name = format!("exponent by which that grows from {} documents on", count / FEWER[0]);
-    report.add(Measure::repeated(name, Unit::Factor, growth).at_most(1.05));
+    let grows = format!("exponent by which that grows from {} documents on", count / FEWER[0]);
+    report.add(Measure::repeated(&grows, Unit::Factor, fetched_growth).at_most(1.05));
     report.add(Measure::repeated(
         format!("parsing and comparing {count} changed documents"),
         Unit::Seconds,
@@ -208,6 +200,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
             )
             .at_least(0.5),
         );
+        if name == "changed" {
+            report.add(Measure::repeated(&grows, Unit::Factor, whole_growth.clone()).at_most(1.05));
+        }
     }
     let cpu = |passes: &[Pass]| passes.iter().map(|pass| pass.cpu_milliseconds).collect::<Vec<_>>();
     report.add(Measure::repeated("CPU of the worker, a new document", Unit::Milliseconds, cpu(&new)));
@@ -293,6 +288,27 @@ async fn large(
     work.give_up().await?;
     site.set_bytes(arguments.bytes);
     Ok(peak)
+}
+
+/// The exponents by which it takes longer when there are more documents, each with new bytes.
+async fn growth(
+    arguments: &Arguments,
+    work: &Work,
+    worker: &Process,
+    site: &Site,
+    until: Until,
+) -> Result<Vec<f64>, BoxError> {
+    let mut exponents = Vec::new();
+    for _ in 0..arguments.repeats {
+        let mut points = Vec::new();
+        for some in FEWER.map(|fewer| arguments.documents / fewer) {
+            progress(&format!("{some} of the documents, new ones"));
+            site.change();
+            points.push((some as f64, work.fetch(worker, 0..some, until).await?.seconds));
+        }
+        exponents.push(growth_exponent(&points));
+    }
+    Ok(exponents)
 }
 
 /// Has what was fetched parsed and compared by a worker of its own, so that the fetching is measured alone.

@@ -16,8 +16,11 @@ use crate::{
     catalog,
     report::{Measure, Report, Unit},
     statements::Statements,
-    statistics::percentile,
+    statistics::{growth_exponent, percentile},
 };
+
+/// Parts of all that is due, to see how the cost grows.
+const PARTS: [f64; 3] = [1.0 / 16.0, 1.0 / 4.0, 1.0];
 
 const COMMITTED_SECONDS: f64 = 2.0;
 const IN_KAFKA_SECONDS: f64 = 4.0;
@@ -175,6 +178,13 @@ impl SameSecond {
                 .at_most(COMMITTED_SECONDS)
                 .over_floor(floors.runs_and_events),
         );
+        // In all repeats they are the same objects: how long it takes until a part of them is committed.
+        let growth = |once: &Self| {
+            let part = |share: f64| (share * count as f64, percentile(&once.lateness, share));
+            growth_exponent(&PARTS.map(part))
+        };
+        let name = format!("  exponent by which that grows from {:.0} on", PARTS[0] * count as f64);
+        report.add(Measure::repeated(name, Unit::Factor, repeats.iter().map(growth).collect()).at_most(1.05));
         report.add(Measure::repeated("  lateness p50", Unit::Seconds, lateness(0.5)));
         report.add(Measure::repeated("  lateness p99", Unit::Seconds, lateness(0.99)));
         report.add(
