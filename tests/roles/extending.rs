@@ -57,6 +57,23 @@ async fn what_fails_in_a_phase_of_ones_own_fails_no_run_and_is_kept() {
     assert_eq!(roles.place.ended(run).await.reason.as_deref(), Some("Changed"));
 }
 
+/// They would have one consumer group, of which each event comes to one.
+#[tokio::test]
+async fn two_phases_of_one_name_that_take_the_same_events_are_refused() {
+    let roles = Roles::new(None).await;
+    let of = |name, topic| Route::beside(name, Role::Parse, topic, |_| Arc::new(Broken));
+    let texts = of("texts", Topic::CrawlResult);
+    let with = |other| roles.pipeline(&[ROUTES, &[texts, other]].concat()).map(drop);
+    for fine in [of("links", Topic::CrawlResult), of("texts", Topic::ParseRequest)] {
+        with(fine).unwrap();
+    }
+    let error = with(of("texts", Topic::CrawlResult)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "two handlers are registered for the job `parse.content` of crawl.result"
+    );
+}
+
 /// What the documentation shows is what runs.
 #[test]
 fn the_documentation_shows_this_phase() {

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::{
-    Newsroom, Pipeline, PipelineOptions, ROUTES, Tools, WorkerMetrics,
+    Newsroom, Pipeline, PipelineError, PipelineOptions, ROUTES, Tools, WorkerMetrics,
     fetch::{AllowedAddresses, Fetcher, GuardedClient, install_crypto_provider},
     pdf_reader,
     secrets::{ClusterSecrets, SecretCache, SecretReader},
@@ -98,8 +98,8 @@ impl Roles {
 
     /// Handles an event as the role does whose it is.
     pub(crate) async fn handle(&self, event: &Event) -> Result<Vec<Event>, HandlerError> {
-        let is_its = |route: &&worker::Route| route.topic == event.topic && route.job_type == event.job_type;
-        let route = ROUTES.iter().find(is_its).unwrap();
+        let route = ROUTES.iter().find(|route| route.topic == event.topic).unwrap();
+        assert_eq!(route.topic.job_type(), event.job_type);
         (route.handler)(&self.tools).handle(event).await
     }
 
@@ -164,19 +164,24 @@ impl Roles {
 
     /// The same with a table of one's own.
     pub(crate) fn work_by(&self, routes: &[worker::Route]) -> Working {
-        let options = PipelineOptions { roles: Role::ALL.to_vec(), concurrency: 4, drain: SOON };
-        let bus: Arc<dyn Bus> = Arc::new(self.bus.clone());
-        let pipeline = Pipeline::of(routes, &options, &self.tools, &bus).unwrap();
+        let pipeline = self.pipeline(routes).unwrap();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(pipeline.run(stop));
         Working { _tasks: tasks }
     }
+
+    /// The consumer loops of all roles by a table of one's own.
+    pub(crate) fn pipeline(&self, routes: &[worker::Route]) -> Result<Pipeline, PipelineError> {
+        let options = PipelineOptions { roles: Role::ALL.to_vec(), concurrency: 4, drain: SOON };
+        let bus: Arc<dyn Bus> = Arc::new(self.bus.clone());
+        Pipeline::of(routes, &options, &self.tools, &bus)
+    }
 }
 
 /// Dropped, it ends.
 pub(crate) struct Working {
-    _tasks: JoinSet<Result<(), worker::PipelineError>>,
+    _tasks: JoinSet<Result<(), PipelineError>>,
 }
 
 /// Why an event is given up at once: the reason and the sentence.

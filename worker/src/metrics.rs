@@ -57,7 +57,7 @@ struct KindLabels {
 impl WorkerMetrics {
     /// Makes the figures and registers them.
     pub fn register(registry: &mut Registry) -> Self {
-        let jobs = ROUTES.iter().map(|route| (route.topic, route.job_type));
+        let jobs = ROUTES.iter().map(|route| (route.topic, route.topic.job_type()));
         let metrics = Self {
             consumer: ConsumerMetrics::register(registry, jobs),
             fetches: Family::default(),

@@ -1,11 +1,8 @@
 //! The consumer loops of a process.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use events::{
-    Bus, ConsumerLoop, ConsumerLoopOptions, Handler, LoopError, Registry, RegistryError, Role, Setbacks,
-    Topic,
-};
+use events::{Bus, ConsumerLoop, ConsumerLoopOptions, LoopError, Registry, RegistryError, Role, Setbacks};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -76,29 +73,29 @@ impl Pipeline {
         tools: &Tools,
         bus: &Arc<dyn Bus>,
     ) -> Result<Self, PipelineError> {
-        let setbacks: Arc<dyn Setbacks> = Arc::new(CatalogSetbacks {
+        let of_roles: Arc<dyn Setbacks> = Arc::new(CatalogSetbacks {
             catalog: tools.catalog.clone(),
             clock: tools.clock.clone(),
             news: tools.news.clone(),
         });
-        let mut loops = Vec::new();
-        for role in Role::ALL.into_iter().filter(|role| options.roles.contains(role)) {
-            let (of_role, beside): (Vec<&Route>, Vec<&Route>) =
-                routes.iter().filter(|route| route.role == role).partition(|route| route.beside.is_none());
-            let mut registry = Registry::default();
-            for route in of_role {
-                registry.register(route.topic, route.job_type, (route.handler)(tools))?;
-            }
-            if registry.topics().is_empty() {
-                info!(role = role.name(), "the role has no jobs yet");
-            } else {
-                loops.push(consumer_loop(role.group(), registry, setbacks.clone(), options, tools, bus));
-            }
-            for route in beside {
-                let handler = (route.handler)(tools);
-                loops.push(loop_beside(route.group(), route.topic, handler, options, tools, bus)?);
-            }
+        // A consumer group has one registry, and so one handler of a job.
+        let mut groups: BTreeMap<String, (Registry, Arc<dyn Setbacks>)> = BTreeMap::new();
+        for route in routes.iter().filter(|route| options.roles.contains(&route.role)) {
+            let (registry, _) = groups.entry(route.group()).or_insert_with(|| {
+                let setbacks = match route.beside {
+                    None => of_roles.clone(),
+                    Some(_) => setbacks_beside(tools),
+                };
+                (Registry::default(), setbacks)
+            });
+            registry.register(route.topic, route.topic.job_type(), (route.handler)(tools))?;
         }
+        let loops: Vec<_> = groups
+            .into_iter()
+            .map(|(group, (registry, setbacks))| {
+                consumer_loop(group, registry, setbacks, options, tools, bus)
+            })
+            .collect();
         if loops.is_empty() {
             let mut with_jobs: Vec<_> = routes.iter().map(|route| route.role.name()).collect();
             with_jobs.dedup();
@@ -123,7 +120,16 @@ impl Pipeline {
         for route in routes.iter().filter(|route| is_here(route.topic)) {
             let handler = Arc::new(HttpHandler::new(route, tools.clock.clone())?);
             info!(route = route.name, topic = route.topic.name(), "events go to a service of the user's too");
-            self.loops.push(loop_beside(route.group(), route.topic, handler, options, tools, bus)?);
+            let mut registry = Registry::default();
+            registry.register(route.topic, route.topic.job_type(), handler)?;
+            self.loops.push(consumer_loop(
+                route.group(),
+                registry,
+                setbacks_beside(tools),
+                options,
+                tools,
+                bus,
+            ));
         }
         Ok(self)
     }
@@ -149,19 +155,9 @@ impl Pipeline {
     }
 }
 
-/// Has the events of a topic handled beside what a role does with them.
-fn loop_beside(
-    group: String,
-    topic: Topic,
-    handler: Arc<dyn Handler>,
-    options: &PipelineOptions,
-    tools: &Tools,
-    bus: &Arc<dyn Bus>,
-) -> Result<ConsumerLoop, RegistryError> {
-    let mut registry = Registry::default();
-    registry.register(topic, topic.job_type(), handler)?;
-    let setbacks = SetbacksBeside { catalog: tools.catalog.clone(), clock: tools.clock.clone() };
-    Ok(consumer_loop(group, registry, Arc::new(setbacks), options, tools, bus))
+/// What becomes of events that cannot be handled beside what a role does with them.
+fn setbacks_beside(tools: &Tools) -> Arc<dyn Setbacks> {
+    Arc::new(SetbacksBeside { catalog: tools.catalog.clone(), clock: tools.clock.clone() })
 }
 
 fn consumer_loop(

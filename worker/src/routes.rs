@@ -16,10 +16,8 @@ use crate::{
 /// Who does a job.
 #[derive(Clone, Copy)]
 pub struct Route {
-    /// Where the job's events come from.
+    /// Where the job's events come from; it has them of one type.
     pub topic: Topic,
-    /// The events' type.
-    pub job_type: &'static str,
     /// Whose workers do it.
     pub role: Role,
     /// The name of a phase that does it beside what the role does with the same events: they come to both. None: it is the
@@ -32,7 +30,7 @@ pub struct Route {
 impl Route {
     /// A job of a role, with the events of a topic.
     pub const fn of(role: Role, topic: Topic, handler: fn(&Tools) -> Arc<dyn Handler>) -> Self {
-        Self { topic, job_type: topic.job_type(), role, beside: None, handler }
+        Self { topic, role, beside: None, handler }
     }
 
     /// A phase beside what a role does with the events of a topic. It has a consumer group of its own; what fails there fails
@@ -43,7 +41,7 @@ impl Route {
         topic: Topic,
         handler: fn(&Tools) -> Arc<dyn Handler>,
     ) -> Self {
-        Self { topic, job_type: topic.job_type(), role, beside: Some(name), handler }
+        Self { topic, role, beside: Some(name), handler }
     }
 
     /// The consumer group that takes the events, before any prefix of the installation.
