@@ -166,6 +166,15 @@ async fn connect_blobs(location: &BlobLocation) -> Result<Arc<dyn Blobs>, BlobEr
     }
 }
 
+/// Who fetches and parses reads what was just stored; who does one of both never reads its own.
+fn remembering(blobs: Arc<dyn Blobs>, roles: &[Role]) -> Arc<dyn Blobs> {
+    if [Role::Crawl, Role::Parse].iter().all(|role| roles.contains(role)) {
+        Arc::new(RecentBlobs::new(blobs))
+    } else {
+        blobs
+    }
+}
+
 async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let shutdown = shutdown_on_signal()?;
     let spans = SpanExport::start("tipstaff-worker")?;
@@ -181,11 +190,8 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let Some(blobs) = shutdown.run_until_cancelled(connect_blobs(&location)).await else {
         return Ok(());
     };
-    let mut blobs = blobs?;
     let roles: Vec<Role> = arguments.roles.into_iter().flatten().collect();
-    if [Role::Crawl, Role::Parse].iter().all(|role| roles.contains(role)) {
-        blobs = Arc::new(RecentBlobs::new(blobs));
-    }
+    let blobs = remembering(blobs?, &roles);
     let secrets: Arc<dyn SecretReader> = Arc::new(SecretCache::new(ClusterSecrets::default(), clock.clone()));
     // Shorter than the group's session, so that a slow handler costs its partition and not the membership.
     let revoke = drain.min(Duration::from_secs(8));
@@ -236,4 +242,26 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     watching.await?;
     spans.stop().await;
     Ok(result?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_who_fetches_and_parses_remembers_what_was_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = blobs::connect(&BlobLocation::Directory(folder.path().to_owned())).await.unwrap();
+        for (roles, remembers) in [
+            (&[Role::Crawl][..], false),
+            (&[Role::Parse, Role::Version], false),
+            (&[Role::Parse, Role::Crawl], true),
+            (&Role::ALL, true),
+        ] {
+            let opened = remembering(blobs.clone(), roles);
+            assert_eq!(!Arc::ptr_eq(&opened, &blobs), remembers, "{roles:?}");
+        }
+    }
 }
