@@ -21,3 +21,5 @@ mod memory;
 mod place;
 #[path = "bus/stopping.rs"]
 mod stopping;
+#[path = "bus/traced.rs"]
+mod traced;

@@ -14,7 +14,8 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaResult,
-    message::{BorrowedMessage, Headers},
+    message::{BorrowedMessage, Header, Headers, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord},
 };
 use stack::Stack;
 use tests::eventually;
@@ -170,6 +171,22 @@ impl Cluster {
         {
             result.unwrap();
         }
+    }
+
+    /// Publishes with another client than Tipstaff's, as if it were that time.
+    pub(crate) async fn publish_at(&self, record: &Record, partition: i32, time: Timestamp) {
+        let producer: FutureProducer = self.config().create().unwrap();
+        let name = format!("{}{}", self.prefix, record.topic);
+        let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value) })
+        });
+        let mut message = FutureRecord::to(&name)
+            .partition(partition)
+            .timestamp(time.as_millisecond())
+            .headers(headers)
+            .payload(&record.payload);
+        message.key = record.key.as_ref();
+        producer.send(message, SOON).await.unwrap();
     }
 
     /// This installation's topics and how many partitions each has.

@@ -1,6 +1,6 @@
 //! `tipstaff trace`: all that a run did, as a tree.
 
-mod events;
+mod run_events;
 mod tree;
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use service::KafkaClusterArguments;
 use store::catalog::RunRow;
 use uuid::Uuid;
 
-use self::events::Shown;
+use self::run_events::Shown;
 use super::catalog::CatalogArguments;
 use super::show::{self, ReportFormat};
 
@@ -63,7 +63,7 @@ fn described(runs: &[RunRow]) -> String {
 ///
 /// # Errors
 /// When the catalog cannot be read, or does not have one such run.
-pub async fn run(arguments: &TraceArguments) -> Result<(), ::events::BoxError> {
+pub async fn run(arguments: &TraceArguments) -> Result<(), events::BoxError> {
     let catalog = arguments.catalog.connect().await?;
     let IdRange { first, last } = arguments.run;
     let mut runs = catalog.runs_between(first, last, MOST_NAMED).await?;
@@ -75,7 +75,9 @@ pub async fn run(arguments: &TraceArguments) -> Result<(), ::events::BoxError> {
     let trace = catalog.trace_run(run).await?;
     let events = match &arguments.kafka_brokers {
         // Nothing is consumed as a member of a group, so nothing is taken away.
-        Some(brokers) => Some(events::read(&trace, &arguments.kafka.options(brokers, Duration::ZERO)).await),
+        Some(brokers) => {
+            Some(run_events::read(&trace, &arguments.kafka.options(brokers, Duration::ZERO)).await)
+        }
         None => None,
     };
     let shown = Shown { trace, events };

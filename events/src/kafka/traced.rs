@@ -46,8 +46,8 @@ pub struct TracedEventsError {
 }
 
 /// The events of a trace that were published at these times and that retention has left, in the order of their publication; one
-/// that was published again, as often. All events of these times pass through here: it takes as long as those are many. Each question to the brokers, and reading each
-/// partition, may take as long as `within`.
+/// that was published again, as often. All events of these times pass through here: it takes as long as those are many. Each
+/// question to the brokers, and reading each partition, may take as long as `within`.
 ///
 /// # Errors
 /// When the brokers do not answer in time, or a topic is missing.

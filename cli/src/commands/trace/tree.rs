@@ -6,7 +6,7 @@ use store::catalog::{
     ArtifactRow, AttemptRow, ExtractRow, RunRow, RunTrace, TracedDelivery, TracedDocument, VersionRow,
 };
 
-use super::events::{Events, Shown, ShownEvent};
+use super::run_events::{Events, Shown, ShownEvent};
 use crate::commands::show::{counted, counted_times, duration, extent, one_line, percent, time};
 use crate::output::short_hash;
 
@@ -231,7 +231,7 @@ fn counted_bytes(bytes: i64) -> String {
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::super::events::About;
+    use super::super::run_events::About;
     use super::*;
     use crate::commands::{deliveries, versions};
 

@@ -60,7 +60,7 @@ pub(super) struct About {
 
 /// Reads the events of a run. That the brokers do not answer does not keep anybody from seeing what the catalog has.
 pub(super) async fn read(trace: &RunTrace, options: &KafkaOptions) -> Events {
-    let times = times(trace, Timestamp::now());
+    let times = published_between(trace, Timestamp::now());
     match events_of_trace(options, TraceId::of_run(trace.run.id), times, ANSWER_WITHIN).await {
         Ok(events) => Events::Events(events.into_iter().map(ShownEvent::of).collect()),
         Err(error) => Events::EventsNotRead(error_chain(&error)),
@@ -68,7 +68,7 @@ pub(super) async fn read(trace: &RunTrace, options: &KafkaOptions) -> Events {
 }
 
 /// When events of the run can have been published.
-fn times(trace: &RunTrace, now: Timestamp) -> Range<Timestamp> {
+fn published_between(trace: &RunTrace, now: Timestamp) -> Range<Timestamp> {
     let deliveries = trace.documents.iter().flat_map(|document| &document.deliveries);
     let finished = deliveries.map(|traced| traced.delivery.finished_at).chain([trace.run.finished_at]);
     // One that is not finished goes on until now.
@@ -108,9 +108,9 @@ mod tests {
     #[test]
     fn events_are_looked_for_until_the_last_delivery_is_finished() {
         let now = "2026-03-10T00:00:00Z".parse().unwrap();
-        let end = |trace: &RunTrace| times(trace, now).end.to_string();
+        let end = |trace: &RunTrace| published_between(trace, now).end.to_string();
         let mut trace = RunTrace { run: run(), documents: vec![changed()] };
-        assert_eq!(times(&trace, now).start.to_string(), "2026-03-09T08:50:00.1Z");
+        assert_eq!(published_between(&trace, now).start.to_string(), "2026-03-09T08:50:00.1Z");
         assert_eq!(end(&trace), "2026-03-09T09:10:10.7Z");
         trace.documents[0].deliveries[0].delivery.finished_at = None;
         assert_eq!(end(&trace), "2026-03-10T00:10:00Z");
