@@ -177,7 +177,7 @@ pub enum CatalogError {
 
 impl CatalogError {
     /// Whether the database refused a statement or a row cannot be read, and not whether the database could be reached.
-    fn is_of_a_statement(&self) -> bool {
+    fn is_of_a_question(&self) -> bool {
         use sqlx::Error::{ColumnDecode, Database, Decode, Encode};
         matches!(
             self,

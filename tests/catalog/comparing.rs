@@ -144,6 +144,9 @@ async fn of_overlapping_runs_that_find_documents_for_the_first_time_each_number_
     assert_eq!(place.number(wrong).await, 0);
     let newest = "select count(*) from document_heads where fetch_hash = repeat('b', 64)";
     assert_eq!(place.number(newest).await, 40);
+    // Retried, a deadlock would go unseen here, and cost a second.
+    let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+    assert_eq!(place.number(deadlocks).await, 0);
 }
 
 #[tokio::test]

@@ -140,7 +140,7 @@ async fn answer<S: Statement>(pool: PgPool, asked: Vec<Asked<S>>) {
     match S::ask(&pool, &questions).await {
         // Who has stopped waiting does not care.
         Ok(found) => answers.into_iter().zip(found).for_each(|(answer, found)| drop(answer.send(Ok(found)))),
-        Err(error) if questions.len() > 1 && error.is_of_a_statement() => {
+        Err(error) if questions.len() > 1 && error.is_of_a_question() => {
             // One of them cannot be answered, and spoils it for the others.
             for (question, answer) in questions.iter().zip(answers) {
                 let found = S::ask(&pool, std::slice::from_ref(question)).await;
