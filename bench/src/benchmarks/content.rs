@@ -165,7 +165,7 @@ fn texts(bytes: usize) -> [Texts; 6] {
     let repetitive =
         |seed: u64| text(&|number| sentence(1, Random::new(seed, number as u64).below(40), 3) + "\n");
     [
-        ("a word in every 1,000th line", lines(1), worded(1000, 12)),
+        ("a word in every 100th line", lines(1), worded(100, 12)),
         ("a word in every 10th line", lines(1), worded(10, 12)),
         ("a word in every line", lines(1), worded(1, 12)),
         ("a word in every paragraph of 2 KB", paragraphs, worded(1, 300)),
