@@ -6,9 +6,10 @@ use store::catalog::{
     Artifact, Catalog, ComparedDocument, Evidence, ExtractFields, MadeVersion, NewExtract, NewVersion,
     ScheduledSubscription, SelectionSettings, StoredDocument,
 };
+use tests::eventually;
 use uuid::Uuid;
 
-use crate::place::{OTHER_URL, Place, URL, compare, document, fetched, minute};
+use crate::place::{OTHER_URL, Place, SOON, URL, compare, document, fetched, minute};
 
 /// A document that was fetched and waits to be compared.
 #[derive(Clone)]
@@ -135,8 +136,42 @@ async fn of_overlapping_runs_that_find_documents_for_the_first_time_each_number_
     let other = place.other_process().await;
     let earlier = fetch(&place, &subscriptions, 1, 'a').await;
     let later = fetch(&place, &subscriptions, 2, 'b').await;
-    tokio::join!(compare_all(&place.catalog, earlier.iter(), 3), compare_all(&other, later.iter().rev(), 3));
-    assert_eq!(place.number("select count(*) from runs where finished_at is null").await, 0);
+    // A third has made one of these versions, and takes it back when the two have come to it from both sides.
+    let middle = &earlier[20];
+    let text = extract(&middle.artifact, subscriptions[10].id);
+    let text = place.catalog.store_extract(text, minute(2)).await.unwrap();
+    let run_of_third = place.begun_run(&subscriptions[10], minute(3), &[URL]).await;
+    let mut third = place.sql.begin().await.unwrap();
+    sqlx::query(
+        "insert into versions (subscription_id, url, number, extract_id, text_hash, change, kind, run_id, created_at)
+         select subscription_id, $2, 1, id, text_hash, 'null', 'Baseline', $3, created_at from extracts where id = $1",
+    )
+    .bind(text)
+    .bind(middle.url)
+    .bind(run_of_third)
+    .execute(&mut *third)
+    .await
+    .unwrap();
+    let taken_back = async {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database()
+            and wait_event_type = 'Lock'";
+        eventually("two that wait", SOON, async || match place.number(waiting).await {
+            0 | 1 => Err("fewer"),
+            _ => Ok(()),
+        })
+        .await;
+        third.rollback().await.unwrap();
+    };
+    tokio::join!(
+        compare_all(&place.catalog, earlier.iter(), 3),
+        compare_all(&other, later.iter().rev(), 3),
+        taken_back
+    );
+    assert_eq!(
+        place.number("select count(*) from runs where finished_at is null").await,
+        1,
+        "that of the third"
+    );
     // Where the later one was faster, the earlier is no version.
     let wrong = "select count(*) from (
         select max(number) - count(*) as gaps, count(*) as count from versions group by subscription_id, url) v
@@ -144,7 +179,10 @@ async fn of_overlapping_runs_that_find_documents_for_the_first_time_each_number_
     assert_eq!(place.number(wrong).await, 0);
     let newest = "select count(*) from document_heads where fetch_hash = repeat('b', 64)";
     assert_eq!(place.number(newest).await, 40);
-    // Retried, a deadlock would go unseen here, and cost a second.
+    // One would be tried again, and go unseen otherwise. Sessions tell it when they end.
+    let sessions = "select count(pg_terminate_backend(pid, 20000)) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()";
+    place.number(sessions).await;
     let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
     assert_eq!(place.number(deadlocks).await, 0);
 }

@@ -68,10 +68,7 @@ async fn two_phases_of_one_name_that_take_the_same_events_are_refused() {
         with(fine).unwrap();
     }
     let error = with(of("texts", Topic::CrawlResult)).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "two handlers are registered for the job `parse.content` of crawl.result"
-    );
+    assert_eq!(error.to_string(), "two handlers are registered for the job `parse.content` of crawl.result");
 }
 
 /// What the documentation shows is what runs.
