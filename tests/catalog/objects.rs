@@ -307,3 +307,19 @@ async fn instants_are_kept_to_the_microsecond() {
     let again = due(&row, record.created_at, WhenActive::RunBoth);
     assert_eq!(place.fire(&[again], minute(1)).await.unwrap(), []);
 }
+
+/// Statements are planned while the table is empty, once a connection.
+#[tokio::test]
+async fn putting_a_subscription_reads_as_much_however_many_there_are() {
+    const COUNT: i64 = 300;
+    let place = Place::new().await;
+    let source = place.source("scotus").await;
+    for number in 0..COUNT {
+        let record = subscription_record(&format!("subscription-{number}"), source);
+        place.catalog.put_subscription(&record, NOON).await.unwrap();
+    }
+    let read = "select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relname = 'subscriptions'";
+    let read = place.counted(read).await;
+    // Each once to see what is there, and a few times while it is written.
+    assert!((COUNT..10 * COUNT).contains(&read), "{COUNT} were put, and {read} rows read");
+}

@@ -89,6 +89,14 @@ impl Place {
         sqlx::query_scalar(sql).fetch_one(&self.sql).await.unwrap()
     }
 
+    /// The one number that a statement returns of what PostgreSQL counts. Sessions tell it when they end: none is left.
+    pub(crate) async fn counted(&self, sql: &'static str) -> i64 {
+        let others = "select count(pg_terminate_backend(pid, 20000)) from pg_stat_activity
+            where datname = current_database() and pid <> pg_backend_pid()";
+        self.number(others).await;
+        self.number(sql).await
+    }
+
     /// The one text that a statement about a row returns.
     pub(crate) async fn text_of(&self, sql: &'static str, id: i64) -> String {
         sqlx::query_scalar(sql).bind(id).fetch_one(&self.sql).await.unwrap()
