@@ -1,6 +1,9 @@
 //! The catalog: sources, subscriptions, runs, documents, artifacts and the outbox, in PostgreSQL.
 //!
 //! All SQL of Tipstaff stands in this module. Whoever calls gives the time, so that tests control it.
+//!
+//! A row is found by its uid alone, and asked afterwards whether it is live. Statements are planned when tables are empty: then
+//! PostgreSQL takes an index of all live rows for as good as the one of uids, and would go on to read all of them each time.
 
 mod artifacts;
 mod backfill;

@@ -73,9 +73,10 @@ impl Catalog {
     /// When the catalog fails.
     pub async fn source_health(&self, uid: Uuid) -> Result<Option<SourceHealth>, CatalogError> {
         let row = sqlx::query(
-            "select failing_since, failing_reason, failing_message, next_try_at, last_fetch_at, last_change_at, created_at,
+            "with source as materialized (select * from sources where uid = $1)
+             select failing_since, failing_reason, failing_message, next_try_at, last_fetch_at, last_change_at, created_at,
                  (settings ->> 'cadence_ms')::bigint as cadence_ms, (settings ->> 'suspend')::boolean as is_suspended
-             from sources where uid = $1 and deleted_at is null",
+             from source where deleted_at is null",
         )
         .bind(uid)
         .fetch_optional(&self.pool)

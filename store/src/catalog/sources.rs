@@ -44,8 +44,9 @@ impl Catalog {
     /// # Errors
     /// When the catalog fails.
     pub async fn put_source(&self, record: &SourceRecord, now: Timestamp) -> Result<SourceRow, CatalogError> {
-        let unchanged: Option<i64> = sqlx::query_scalar(
-            "select id from sources where uid = $1 and generation = $2 and settings = $3 and deleted_at is null",
+        let unchanged: Option<Option<i64>> = sqlx::query_scalar(
+            "select case when generation = $2 and settings = $3 and deleted_at is null then id end
+             from sources where uid = $1",
         )
         .bind(record.key.uid)
         .bind(record.generation)
@@ -53,7 +54,7 @@ impl Catalog {
         .fetch_optional(&self.pool)
         .await
         .map_err(failed("look up a source"))?;
-        if let Some(id) = unchanged {
+        if let Some(Some(id)) = unchanged {
             return Ok(SourceRow { id });
         }
         let mut transaction = self.pool.begin().await.map_err(failed("begin"))?;
@@ -175,7 +176,7 @@ impl Catalog {
                 examples: users.iter().map(|row| row.get("name")).collect(),
             });
         }
-        sqlx::query("update sources set deleted_at = $2 where uid = $1 and deleted_at is null")
+        sqlx::query("update sources set deleted_at = coalesce(deleted_at, $2) where uid = $1")
             .bind(uid)
             .bind(sql_time(now))
             .execute(&mut *transaction)

@@ -279,7 +279,6 @@ async fn is_selected_anew(
     selection_hash: &str,
 ) -> Result<bool, CatalogError> {
     let is_selected_anew: Option<bool> = sqlx::query_scalar(
-        // Asked for by uid alone: while the table is young, PostgreSQL takes an index of live rows for as good, and reads all.
         "select s.deleted_at is null and s.selection_hash is distinct from $2
              and exists (select from document_heads h where h.subscription_id = s.id)
          from subscriptions s where s.uid = $1 for no key update of s",
