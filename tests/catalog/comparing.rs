@@ -136,42 +136,8 @@ async fn of_overlapping_runs_that_find_documents_for_the_first_time_each_number_
     let other = place.other_process().await;
     let earlier = fetch(&place, &subscriptions, 1, 'a').await;
     let later = fetch(&place, &subscriptions, 2, 'b').await;
-    // A third has made one of these versions, and takes it back when the two have come to it from both sides.
-    let middle = &earlier[20];
-    let text = extract(&middle.artifact, subscriptions[10].id);
-    let text = place.catalog.store_extract(text, minute(2)).await.unwrap();
-    let run_of_third = place.begun_run(&subscriptions[10], minute(3), &[URL]).await;
-    let mut third = place.sql.begin().await.unwrap();
-    sqlx::query(
-        "insert into versions (subscription_id, url, number, extract_id, text_hash, change, kind, run_id, created_at)
-         select subscription_id, $2, 1, id, text_hash, 'null', 'Baseline', $3, created_at from extracts where id = $1",
-    )
-    .bind(text)
-    .bind(middle.url)
-    .bind(run_of_third)
-    .execute(&mut *third)
-    .await
-    .unwrap();
-    let taken_back = async {
-        let waiting = "select count(*) from pg_stat_activity where datname = current_database()
-            and wait_event_type = 'Lock'";
-        eventually("two that wait", SOON, async || match place.number(waiting).await {
-            0 | 1 => Err("fewer"),
-            _ => Ok(()),
-        })
-        .await;
-        third.rollback().await.unwrap();
-    };
-    tokio::join!(
-        compare_all(&place.catalog, earlier.iter(), 3),
-        compare_all(&other, later.iter().rev(), 3),
-        taken_back
-    );
-    assert_eq!(
-        place.number("select count(*) from runs where finished_at is null").await,
-        1,
-        "that of the third"
-    );
+    tokio::join!(compare_all(&place.catalog, earlier.iter(), 3), compare_all(&other, later.iter().rev(), 3));
+    assert_eq!(place.number("select count(*) from runs where finished_at is null").await, 0);
     // Where the later one was faster, the earlier is no version.
     let wrong = "select count(*) from (
         select max(number) - count(*) as gaps, count(*) as count from versions group by subscription_id, url) v
@@ -179,9 +145,50 @@ async fn of_overlapping_runs_that_find_documents_for_the_first_time_each_number_
     assert_eq!(place.number(wrong).await, 0);
     let newest = "select count(*) from document_heads where fetch_hash = repeat('b', 64)";
     assert_eq!(place.number(newest).await, 40);
-    // One would be tried again, and go unseen otherwise.
-    let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
-    assert_eq!(place.counted(deadlocks).await, 0);
+}
+
+/// First versions have no heads yet that could be locked in one order.
+#[tokio::test(flavor = "multi_thread")]
+async fn first_versions_that_two_processes_make_in_other_orders_meet_no_deadlock() {
+    // Which documents share a statement is decided by the moment: once would not do.
+    for _ in 0..4 {
+        let place = Place::new().await;
+        let subscriptions = subscriptions(&place, 20).await;
+        let other = place.other_process().await;
+        let earlier = fetch(&place, &subscriptions, 1, 'a').await;
+        let later = fetch(&place, &subscriptions, 2, 'b').await;
+        // A third has made a version in the middle, and takes it back when both have come to it, each from its side.
+        let middle = &earlier[20];
+        let text = extract(&middle.artifact, subscriptions[10].id);
+        let text = place.catalog.store_extract(text, minute(2)).await.unwrap();
+        let run = place.begun_run(&subscriptions[10], minute(3), &[URL]).await;
+        let mut third = place.sql.begin().await.unwrap();
+        sqlx::query(
+            "insert into versions (subscription_id, url, number, extract_id, text_hash, change, kind, run_id, created_at)
+             select subscription_id, $2, 1, id, text_hash, 'null', 'Baseline', $3, created_at from extracts where id = $1",
+        )
+        .bind(text)
+        .bind(middle.url)
+        .bind(run)
+        .execute(&mut *third)
+        .await
+        .unwrap();
+        let taken_back = async {
+            let waiting = "select count(*) from pg_stat_activity where datname = current_database()
+                and wait_event_type = 'Lock'";
+            eventually("two that wait", SOON, async || match place.number(waiting).await {
+                few @ (0 | 1) => Err(few),
+                _ => Ok(()),
+            })
+            .await;
+            third.rollback().await.unwrap();
+        };
+        let one = compare_all(&place.catalog, earlier.iter(), 3);
+        tokio::join!(one, compare_all(&other, later.iter().rev(), 3), taken_back);
+        // One that deadlocks is tried again, and would go unseen.
+        let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+        assert_eq!(place.counted(deadlocks).await, 0);
+    }
 }
 
 #[tokio::test]
