@@ -208,6 +208,9 @@ impl Bus for KafkaBus {
             .set("partition.assignment.strategy", "cooperative-sticky")
             // A worker may start before the operator has made the topics.
             .set("topic.metadata.refresh.interval.ms", "5000")
+            // Both bounds are of all partitions together. Whoever finds them reached looks again soon: by default it would be
+            // after a second, in which a loop has long handled what there was.
+            .set("fetch.queue.backoff.ms", "20")
             .set("queued.min.messages", "1000")
             .set("queued.max.messages.kbytes", "16384");
         let config = with_properties(config, &self.options);

@@ -333,15 +333,15 @@ async fn no_more_is_handled_at_the_same_time_than_is_allowed(place: Place) {
             Ok(Vec::new())
         }
     });
-    // More than the consumer and the loop hold, so that fetching pauses.
-    let events: Vec<_> = (0..600).map(|number| event(number, i64::from(number))).collect();
+    // More than the consumer and the loop hold, and slower than room is waited for, so that fetching pauses.
+    let events: Vec<_> = (0..2_000).map(|number| event(number, i64::from(number))).collect();
     place.publish(&events).await;
-    let mut ids = handled.reaches(600).await;
+    let mut ids = handled.reaches(2_000).await;
     looping.stop().await;
     assert_eq!(most.load(Ordering::SeqCst), 3);
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), 600);
+    assert_eq!(ids.len(), 2_000);
 }
 
 /// Two events that follow from one.

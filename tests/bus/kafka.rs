@@ -1,6 +1,10 @@
 //! What is particular to Kafka: topics, clients, and groups of several members.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use events::{
     Bus, BusError, Event, EventId, Record, Topic,
@@ -160,7 +164,7 @@ async fn partitions_move_between_members_without_losing_an_event() {
 /// A second member joins a busy one, and later the first one leaves. Returns what was handled and what was published.
 async fn hand_over(place: &Place, keys: &[i64]) -> (Vec<EventId>, Vec<EventId>) {
     const EVENTS: usize = 300;
-    const BACKLOG: usize = 800;
+    const BACKLOG: usize = 2_000;
     let (all, by_first, by_second) = (Log::default(), Log::default(), Log::default());
     let mut published: Vec<EventId> = Vec::new();
     let publish = async |published: &mut Vec<EventId>, count: u32| {
@@ -280,6 +284,47 @@ async fn an_end_in_the_midst_of_a_hand_over_does_not_wait_for_its_deadline() {
     again.sort();
     again.dedup();
     assert_eq!(again.len(), 24);
+}
+
+/// More waits than a member holds: it fetches no more, and takes part in its group all the same.
+#[tokio::test]
+async fn a_member_without_room_hands_partitions_over_and_goes_on_where_it_was() {
+    let place = Place::kafka().await;
+    let events: Vec<Event> = (0..4_000).map(of_many_keys).collect();
+    place.publish(&events).await;
+    let mut missing: HashSet<EventId> = events.iter().map(|event| event.id).collect();
+    let mut first = place.join(GROUP).await;
+    missing.remove(&first.receive_event().await.id);
+    let other_process: Arc<dyn Bus> = Arc::new(KafkaBus::new(place.cluster().options()).unwrap());
+    let mut second = Member(other_process.subscribe(GROUP, &[Topic::SubsSchedule]).await.unwrap());
+    let hand_over = async {
+        loop {
+            // Whoever drops what is revoked has handed it over.
+            drop(first.0.receive(false).await.unwrap());
+        }
+    };
+    tokio::select! {
+        () = hand_over => {}
+        () = place.cluster().reaches(GROUP, 2, "Stable") => {}
+    }
+    let (mut by_first, mut by_second) = (0, 0);
+    while !missing.is_empty() {
+        let (event, count) = tokio::select! {
+            event = first.receive_event() => (event, &mut by_first),
+            event = second.receive_event() => (event, &mut by_second),
+        };
+        *count += usize::from(missing.remove(&event.id));
+    }
+    assert!(by_first > 0 && by_second > 0, "{by_first} by the first, {by_second} by the second");
+
+    // The first gets back what it gave away when it fetched nothing.
+    drop(second);
+    let events: Vec<Event> = (4_000..4_060).map(of_many_keys).collect();
+    place.publish(&events).await;
+    let mut missing: HashSet<EventId> = events.iter().map(|event| event.id).collect();
+    while !missing.is_empty() {
+        missing.remove(&first.receive_event().await.id);
+    }
 }
 
 #[tokio::test]

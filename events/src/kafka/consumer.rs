@@ -26,7 +26,15 @@ use super::KafkaOptions;
 use crate::{BusError, Consumer, Partition, Received, Record, Revocation, Signal};
 
 /// Records that wait between librdkafka and the loop.
-const BUFFER: usize = 256;
+const BUFFER: usize = 1_000;
+/// With so many places free among them, there is room again.
+const ROOM: usize = BUFFER / 2;
+/// As long as there may be no room before fetching pauses. A pause throws away what librdkafka has fetched ahead, and it may
+/// take a second until it fetches again: too long for a loop that makes room within this time, while a slower one has enough
+/// to do meanwhile.
+const ROOM_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is room.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const POLL: Duration = Duration::from_millis(100);
 
 pub(super) struct KafkaConsumer {
@@ -75,6 +83,7 @@ impl KafkaConsumer {
             prefix: options.prefix.clone(),
             group: group.to_owned(),
             held: VecDeque::new(),
+            is_paused: false,
         };
         thread::Builder::new()
             .name(format!("kafka {group}"))
@@ -190,6 +199,10 @@ impl ConsumerContext for Context {
         if let Err(error) = commit(client) {
             debug!(%error, "the commit at a revocation failed; its events come again");
         }
+        // A pause outlives the hand-over: who gets a partition back would not fetch it.
+        if let Err(error) = client.resume(list) {
+            debug!(%error, "partitions that are handed over stay paused here");
+        }
     }
 }
 
@@ -211,9 +224,10 @@ struct Poller {
     records: mpsc::Sender<Result<Received, BusError>>,
     prefix: String,
     group: String,
-    /// Records for which the channel had no room. While there are some, fetching pauses but polling goes on, which
-    /// keeps the membership alive.
+    /// Records for which the channel had no room.
     held: VecDeque<Received>,
+    /// Since the channel had no room: polling goes on, which keeps the membership alive.
+    is_paused: bool,
 }
 
 impl Poller {
@@ -240,29 +254,46 @@ impl Poller {
     }
 
     fn hand_over(&mut self, received: Option<Received>) -> KafkaResult<()> {
-        if self.held.is_empty() {
-            let Some(received) = received else { return Ok(()) };
-            if let Err(mpsc::error::TrySendError::Full(Ok(received))) = self.records.try_send(Ok(received)) {
-                self.held.push_back(received);
-                self.client.pause(&self.client.assignment()?)?;
-            }
-            return Ok(());
-        }
         self.held.extend(received);
-        let assignment = self.client.assignment()?;
-        let is_assigned = |held: &Received| {
-            let topic = format!("{}{}", self.prefix, held.partition.topic);
-            assignment.find_partition(&topic, held.partition.number).is_some()
-        };
-        self.held.retain(is_assigned);
-        while let Some(received) = self.held.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full(Ok(received))) = self.records.try_send(Ok(received)) {
-                self.held.push_front(received);
+        if self.is_paused {
+            let assignment = self.client.assignment()?;
+            let is_assigned = |held: &Received| {
+                let topic = format!("{}{}", self.prefix, held.partition.topic);
+                assignment.find_partition(&topic, held.partition.number).is_some()
+            };
+            self.held.retain(is_assigned);
+            if self.records.capacity() < ROOM {
                 // Also those assigned since.
                 return self.client.pause(&assignment);
             }
         }
-        self.client.resume(&assignment)
+        while let Some(received) = self.held.pop_front() {
+            if let Err(mpsc::error::TrySendError::Full(Ok(received))) = self.records.try_send(Ok(received)) {
+                self.held.push_front(received);
+                if !self.is_paused && self.has_room_soon() {
+                    continue;
+                }
+                self.is_paused = true;
+                return self.client.pause(&self.client.assignment()?);
+            }
+        }
+        if std::mem::take(&mut self.is_paused) {
+            self.client.resume(&self.client.assignment()?)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for room, for a moment. Who is removed from the group or asked to hand over partitions hears of it after that.
+    #[expect(clippy::disallowed_methods, reason = "this is a thread of its own, which may block")]
+    fn has_room_soon(&self) -> bool {
+        let since = Instant::now();
+        while self.records.capacity() < ROOM {
+            if since.elapsed() > ROOM_WITHIN || self.stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        true
     }
 }
 
