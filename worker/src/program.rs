@@ -46,7 +46,7 @@ struct Arguments {
     #[arg(long, env = "TIPSTAFF_ROLES", value_delimiter = ',', default_value = "all", value_parser = roles)]
     roles: Vec<Vec<Role>>,
     /// How many events of each role are handled at a time
-    #[arg(long, env = "TIPSTAFF_CONCURRENCY", default_value_t = 32)]
+    #[arg(long, env = "TIPSTAFF_CONCURRENCY", default_value_t = 64)]
     concurrency: usize,
     /// How long, in seconds, running handlers get to finish after SIGTERM; keep it below the pod's grace period
     #[arg(long, env = "TIPSTAFF_DRAIN_SECONDS", default_value_t = 20)]
