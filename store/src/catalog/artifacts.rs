@@ -1,5 +1,7 @@
 //! Artifacts: evidence of what a server answered, and where its bytes are.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
@@ -179,6 +181,9 @@ impl Statement for StoredBlobs {
     /// The source and the hash.
     type Question = (i64, String);
     type Answer = KnownBody;
+
+    // Many come at once where many are due.
+    const PACE: Duration = Duration::from_millis(10);
 
     async fn ask(pool: &PgPool, questions: &[Self::Question]) -> Result<Vec<KnownBody>, CatalogError> {
         let (sources, hashes): (Vec<i64>, Vec<&str>) =

@@ -18,6 +18,8 @@ use super::CatalogError;
 /// The most questions that a statement has. More would make those who came first wait longer than a statement of their own
 /// takes.
 const MOST: usize = 64;
+/// With so many, a statement waits for no more company: most of what it costs is theirs by then.
+const ENOUGH: usize = 16;
 /// The most bytes that the questions of a statement bring with them, unless one alone brings more.
 const MOST_BYTES: usize = 4 << 20;
 /// How many may wait; further callers wait to be let in.
@@ -33,8 +35,8 @@ pub(super) trait Statement: Send + Sync + 'static {
     type Question: Send + Sync + 'static;
     type Answer: Send + 'static;
 
-    /// How long after the beginning of a statement the next one begins at the earliest, unless it is full: what comes as
-    /// fast as this waits for company, so that a busy database answers more with each.
+    /// How long after the beginning of a statement the next one begins at the earliest, unless there are [enough](ENOUGH)
+    /// questions: what comes as fast as this waits for company, so that a busy database answers more with each.
     const PACE: Duration = Duration::ZERO;
 
     /// How many bytes a question brings with it, where that can be many: those of a statement are in memory together.
@@ -93,7 +95,7 @@ async fn answer_all<S: Statement>(pool: PgPool, mut waiting: mpsc::Receiver<Aske
         if left.is_empty() && waiting.recv_many(&mut left, MOST).await == 0 {
             return;
         }
-        while left.len() < MOST
+        while left.len() < ENOUGH
             && Instant::now() < next_at
             && let Ok(received) = timeout_at(next_at, waiting.recv_many(&mut left, MOST)).await
         {

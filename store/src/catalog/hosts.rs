@@ -4,7 +4,7 @@
 //! that were promised to requests which have to wait. So requests that come together are spread, and one that is late
 //! for its slot goes as soon as the host has rested, without a slot being lost.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -134,6 +134,9 @@ pub(super) struct ClaimedSlots;
 impl Statement for ClaimedSlots {
     type Question = Claim;
     type Answer = Slot;
+
+    // Many come at once where many are due.
+    const PACE: Duration = Duration::from_millis(10);
 
     fn subject(claim: &Claim) -> Option<String> {
         Some(claim.host.clone())

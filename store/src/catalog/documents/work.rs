@@ -1,5 +1,7 @@
 //! What the crawl role needs to fetch documents, asked for many at once.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
@@ -21,6 +23,9 @@ impl Statement for CrawlWorkOf {
     /// The run and the URL.
     type Question = (Uuid, String);
     type Answer = Option<CrawlWork>;
+
+    // Many come at once where many are due.
+    const PACE: Duration = Duration::from_millis(10);
 
     async fn ask(
         pool: &PgPool,
