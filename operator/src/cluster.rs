@@ -3,6 +3,7 @@
 //! Only the leader works. A replica that is not waits for the lease; one that loses it ends, and starts anew as a
 //! follower: nothing of what it knew as leader lives on. The catalog refuses what a former leader still tries.
 
+mod begun_runs;
 mod catalog_figures;
 mod controllers;
 mod lease;

@@ -18,7 +18,7 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use store::catalog::{CatalogError, SubscriptionSummary, TargetHealth};
+use store::catalog::{CatalogError, SubscriptionSummary, TargetHealth, Trigger};
 use tokio::{
     sync::broadcast,
     time::{Instant, sleep, sleep_until, timeout},
@@ -28,6 +28,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{
+    begun_runs::BegunRuns,
     objects::{Guarded, Kind, announce, write_status},
     pacer::Pacer,
     status_board::{Entry, StatusBoard},
@@ -106,14 +107,32 @@ impl StatusWriter {
         let board = self.board.clone();
         let mut runs = self.runs.resubscribe();
         let listen = async {
+            let mut begun = BegunRuns::default();
             loop {
-                match runs.recv().await {
-                    Ok(RunEvent::Fired(run)) => board.catalog_changed(run.subscription_id),
-                    Ok(RunEvent::SetBack { subscription_id }) => board.catalog_changed(subscription_id),
-                    Ok(RunEvent::Ended(run)) => board.catalog_changed(run.subscription_id),
-                    Err(broadcast::error::RecvError::Lagged(_)) => board.all_changed(),
+                let event = tokio::select! {
+                    event = runs.recv() => event,
+                    () = sleep_until_some(begun.next()) => {
+                        begun.take(Instant::now()).into_iter().for_each(|id| board.catalog_changed(id));
+                        continue;
+                    }
+                };
+                let changed = match event {
+                    // Who asks for a run watches it begin.
+                    Ok(RunEvent::Fired(run)) if run.skip.is_none() && run.trigger == Trigger::Schedule => {
+                        begun.begun(run.subscription_id, Instant::now());
+                        continue;
+                    }
+                    Ok(RunEvent::Fired(run)) => run.subscription_id,
+                    Ok(RunEvent::SetBack { subscription_id }) => subscription_id,
+                    Ok(RunEvent::Ended(run)) => run.subscription_id,
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        board.all_changed();
+                        continue;
+                    }
                     Err(broadcast::error::RecvError::Closed) => return,
-                }
+                };
+                begun.shown(changed);
+                board.catalog_changed(changed);
             }
         };
         let mut turns = Turns { writer: &self, pacer: Pacer::new(Instant::now()), written: HashMap::new() };
