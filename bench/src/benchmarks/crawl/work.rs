@@ -19,8 +19,11 @@ use uuid::Uuid;
 use super::{PATIENCE, Pass, patience};
 use crate::{catalog, system::cpu_seconds_of};
 
-/// How often it is looked whether all is there.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+/// How often it is looked whether all is there: seldom, since to look costs the database time too. When it was, the rows tell.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// How soon it is noticed that something has begun, which no row tells.
+const NOTICE_WITHIN: std::time::Duration = std::time::Duration::from_millis(20);
 
 pub(super) struct Work {
     catalog: Catalog,
@@ -43,13 +46,26 @@ pub(super) enum Until {
 impl Until {
     fn waiting(self) -> &'static str {
         match self {
-            // Asked often: what is not finished has an index of its own.
             Self::Stored => {
                 "select count(*) from (select from documents
                      where finished_at is null and phase = 'Pending' limit 1) as waiting"
             }
             Self::Ended => {
                 "select count(*) from (select from runs where finished_at is null limit 1) as waiting"
+            }
+        }
+    }
+
+    /// When the last of what was due last was there, in seconds since 1970: when its row was committed.
+    fn reached(self) -> &'static str {
+        match self {
+            Self::Stored => {
+                "select extract(epoch from max(pg_xact_commit_timestamp(d.xmin)))::float8 from documents d
+                 join runs r on r.id = d.run_id where r.scheduled_for = (select max(scheduled_for) from runs)"
+            }
+            Self::Ended => {
+                "select extract(epoch from max(pg_xact_commit_timestamp(xmin)))::float8 from runs
+                 where scheduled_for = (select max(scheduled_for) from runs)"
             }
         }
     }
@@ -159,13 +175,13 @@ impl Work {
         until: Until,
     ) -> Result<Pass, BoxError> {
         let cpu = cpu_seconds_of(worker.id());
-        let started = Instant::now();
+        let (started, began) = (Timestamp::now(), Instant::now());
         self.bus.publish(records).await?;
         while catalog::count(&self.pool, until.waiting()).await? > 0 {
-            patience(worker, started)?;
+            patience(worker, began)?;
             sleep(LOOK_EVERY).await;
         }
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = self.seconds_since(started, until).await?;
         let failed = "select count(*) from documents where phase = 'Failed'";
         if catalog::count(&self.pool, failed).await? > 0 {
             return Err("a document failed".into());
@@ -188,21 +204,27 @@ impl Work {
         let documents =
             catalog::count(&self.pool, "select count(*) from runs where finished_at is null").await?;
         let begun = Instant::now();
-        let extracts = catalog::count(&self.pool, "select count(*) from extracts").await?;
-        while catalog::count(&self.pool, "select count(*) from extracts").await? == extracts && documents > 0
-        {
+        let newest = "select coalesce(max(id), 0) from extracts";
+        let before = catalog::count(&self.pool, newest).await?;
+        while catalog::count(&self.pool, newest).await? == before && documents > 0 {
             patience(worker, begun)?;
-            sleep(LOOK_EVERY).await;
+            sleep(NOTICE_WITHIN).await;
         }
-        let cpu = cpu_seconds_of(worker.id());
-        let started = Instant::now();
+        let (started, cpu) = (Timestamp::now(), cpu_seconds_of(worker.id()));
         while catalog::count(&self.pool, waiting).await? > 0 {
             patience(worker, begun)?;
             sleep(LOOK_EVERY).await;
         }
         let cpu = cpu_seconds_of(worker.id()) - cpu;
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = self.seconds_since(started, Until::Ended).await?;
         Ok(Pass { seconds, cpu_milliseconds: cpu * 1000.0 / (documents.max(1) as f64) })
+    }
+
+    /// From a time until all that was due last was there.
+    async fn seconds_since(&self, started: Timestamp, until: Until) -> Result<f64, BoxError> {
+        let reached: f64 = sqlx::query_scalar(until.reached()).fetch_one(&self.pool).await?;
+        // All may have been there before.
+        Ok((reached - started.as_microsecond() as f64 / 1e6).max(0.0))
     }
 
     /// Gives up what was fetched and not compared.
