@@ -1,9 +1,15 @@
 //! What processes, tables and topics take at a moment.
 
-use std::{collections::BTreeMap, fmt, fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use events::BoxError;
 use sqlx::{PgPool, Row};
+use stack::Part;
 use tests::Installation;
 use tokio::time::sleep;
 
@@ -73,6 +79,8 @@ pub(super) struct Sample {
     pub(super) tables: BTreeMap<String, Table>,
     /// Where all topics end, added up.
     pub(super) events: f64,
+    /// What topics take on the broker's disk, in megabytes.
+    pub(super) topic_megabytes: f64,
     /// Deliveries that came.
     pub(super) posted: f64,
 }
@@ -101,11 +109,16 @@ impl fmt::Display for Sample {
 pub(super) struct Sampler {
     pool: PgPool,
     topics: Topics,
+    /// Where the broker keeps its topics.
+    kafka_data: PathBuf,
+    /// What the names of the installation's topics begin with.
+    prefix: String,
 }
 
 impl Sampler {
     pub(super) fn new(tipstaff: &Installation, topics: Topics) -> Self {
-        Self { pool: tipstaff.pool.clone(), topics }
+        let kafka_data = tipstaff.stack.data(Part::Kafka);
+        Self { pool: tipstaff.pool.clone(), topics, kafka_data, prefix: tipstaff.prefix.clone() }
     }
 
     pub(super) async fn sample(
@@ -132,6 +145,7 @@ impl Sampler {
             rows: rows.collect::<Result<_, sqlx::Error>>()?,
             tables: self.tables().await?,
             events: self.ends().await? as f64,
+            topic_megabytes: segment_bytes(&self.kafka_data, &self.prefix)? as f64 / 1e6,
             posted: posted as f64,
         })
     }
@@ -186,4 +200,27 @@ impl Sampler {
         }
         Ok(text)
     }
+}
+
+/// How many bytes the segments take of those partitions below a folder whose names begin with the prefix.
+fn segment_bytes(folder: &Path, prefix: &str) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if !name.starts_with(prefix) {
+            bytes += segment_bytes(&path, prefix)?;
+            continue;
+        }
+        for file in fs::read_dir(path)? {
+            let file = file?.path();
+            if file.extension().is_some_and(|extension| extension == "log") {
+                bytes += fs::metadata(file)?.len();
+            }
+        }
+    }
+    Ok(bytes)
 }

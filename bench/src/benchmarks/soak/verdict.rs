@@ -83,6 +83,8 @@ pub(super) fn report(samples: &[Sample], rates: &Rates, report: &mut Report) -> 
     };
     let (events, posted) = (|sample: &Sample| sample.events, |sample: &Sample| sample.posted);
     report.add(steady("events in Kafka", of_earlier(&events), &events));
+    let megabytes = |sample: &Sample| sample.topic_megabytes;
+    report.add(steady("megabytes of topics on the broker's disk", of_earlier(&megabytes), &megabytes));
     report.add(steady("deliveries", of_earlier(&posted), &posted));
     if slope(&judged.iter().map(|sample| (sample.at, sample.events)).collect::<Vec<_>>())
         < rates.runs_per_second
@@ -119,6 +121,7 @@ mod tests {
                 rows,
                 tables: [("outbox".to_owned(), Table { dead: 900.0, megabytes: Some(1.0) })].into(),
                 events: 1_200.0 * minute,
+                topic_megabytes: 2.0 * minute,
                 posted: 60.0 * minute,
             }
         };
@@ -196,6 +199,7 @@ mod tests {
         // As many as before, and then none any more.
         assert!(!is_met(|sample, minute| sample.posted = 60.0 * minute.min(40.0)));
         assert!(!is_met(|sample, minute| sample.events = 1_200.0 * minute.min(45.0)));
+        assert!(!is_met(|sample, minute| sample.topic_megabytes += 4.0 * (minute - 40.0).max(0.0)));
     }
 
     #[test]
