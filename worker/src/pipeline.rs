@@ -98,6 +98,7 @@ impl Pipeline {
             .collect();
         if loops.is_empty() {
             let mut with_jobs: Vec<_> = routes.iter().map(|route| route.role.name()).collect();
+            with_jobs.sort_unstable();
             with_jobs.dedup();
             return Err(PipelineError::NoJobs(with_jobs.join(", ")));
         }
