@@ -104,41 +104,10 @@ enum Outcome {
 
 impl StatusWriter {
     pub(super) async fn run(self, stop: CancellationToken) {
-        let board = self.board.clone();
-        let mut runs = self.runs.resubscribe();
-        let listen = async {
-            let mut begun = BegunRuns::default();
-            loop {
-                let event = tokio::select! {
-                    event = runs.recv() => event,
-                    () = sleep_until_some(begun.next()) => {
-                        begun.take(Instant::now()).into_iter().for_each(|id| board.catalog_changed(id));
-                        continue;
-                    }
-                };
-                let changed = match event {
-                    // Who asks for a run watches it begin.
-                    Ok(RunEvent::Fired(run)) if run.skip.is_none() && run.trigger == Trigger::Schedule => {
-                        begun.begun(run.subscription_id, Instant::now());
-                        continue;
-                    }
-                    Ok(RunEvent::Fired(run)) => run.subscription_id,
-                    Ok(RunEvent::SetBack { subscription_id }) => subscription_id,
-                    Ok(RunEvent::Ended(run)) => run.subscription_id,
-                    Err(broadcast::error::RecvError::Lagged(_)) => {
-                        board.all_changed();
-                        continue;
-                    }
-                    Err(broadcast::error::RecvError::Closed) => return,
-                };
-                begun.shown(changed);
-                board.catalog_changed(changed);
-            }
-        };
         let mut turns = Turns { writer: &self, pacer: Pacer::new(Instant::now()), written: HashMap::new() };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = listen => {}
+            () = note_runs(self.runs.resubscribe(), &self.board) => {}
             () = turns.run() => {}
         }
     }
@@ -316,9 +285,116 @@ impl Turns<'_> {
     }
 }
 
+/// Notes on the board which subscriptions' runs changed, until nobody tells of any.
+async fn note_runs(mut runs: broadcast::Receiver<RunEvent>, board: &StatusBoard) {
+    let mut begun = BegunRuns::default();
+    loop {
+        let event = tokio::select! {
+            event = runs.recv() => event,
+            () = sleep_until_some(begun.next()) => {
+                begun.take(Instant::now()).into_iter().for_each(|id| board.catalog_changed(id));
+                continue;
+            }
+        };
+        let changed = match event {
+            // Who asks for a run watches it begin.
+            Ok(RunEvent::Fired(run)) if run.skip.is_none() && run.trigger == Trigger::Schedule => {
+                begun.begun(run.subscription_id, Instant::now());
+                continue;
+            }
+            Ok(RunEvent::Fired(run)) => run.subscription_id,
+            Ok(RunEvent::SetBack { subscription_id }) => subscription_id,
+            Ok(RunEvent::Ended(run)) => run.subscription_id,
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                board.all_changed();
+                continue;
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        begun.shown(changed);
+        board.catalog_changed(changed);
+    }
+}
+
 async fn sleep_until_some(wake: Option<Instant>) {
     match wake {
         Some(wake) => sleep_until(wake).await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crds::conditions::reasons;
+    use jiff::Timestamp;
+    use store::catalog::{FiredRun, Skip};
+
+    use super::*;
+    use crate::Verdict;
+
+    const COURT: i64 = 7;
+
+    /// Listens, on a board with one subscription whose verdict has been written.
+    async fn listen() -> (broadcast::Sender<RunEvent>, StatusBoard) {
+        let (runs, receiver) = broadcast::channel(16);
+        let board = StatusBoard::default();
+        let verdict = Verdict {
+            ready: true,
+            reason: reasons::SCHEDULED,
+            message: "as asked".to_owned(),
+            catalog_id: Some(COURT),
+            try_again: false,
+        };
+        board.show(Uuid::nil(), Entry { object: ObjectRef::new("court"), generation: Some(1), verdict });
+        board.changed().await;
+        board.take_changed();
+        let listening = board.clone();
+        tokio::spawn(async move { note_runs(receiver, &listening).await });
+        (runs, board)
+    }
+
+    fn fired(trigger: Trigger, skip: Option<Skip>) -> RunEvent {
+        RunEvent::Fired(FiredRun {
+            run_id: Uuid::new_v4(),
+            subscription_id: COURT,
+            scheduled_for: Timestamp::UNIX_EPOCH,
+            trigger,
+            skip,
+            skipped_together: None,
+        })
+    }
+
+    /// How long the subscription's status stays as it is, in seconds of the test's own clock.
+    async fn unchanged_for(board: &StatusBoard) -> f64 {
+        let since = Instant::now();
+        board.changed().await;
+        assert_eq!(board.take_changed().len(), 1);
+        since.elapsed().as_secs_f64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scheduled_run_that_takes_long_is_shown_and_not_before() {
+        let (runs, board) = listen().await;
+        runs.send(fired(Trigger::Schedule, None)).unwrap();
+        let waited = unchanged_for(&board).await;
+        assert!((1.9..2.1).contains(&waited), "{waited} s");
+        // Once.
+        let again = timeout(Duration::from_secs(3600), board.changed()).await;
+        assert!(again.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_somebody_asked_for_is_shown_at_once_and_so_is_a_skip() {
+        let (runs, board) = listen().await;
+        let skip = Skip { reason: reasons::SUSPENDED, message: "suspended".to_owned() };
+        for event in [
+            fired(Trigger::Request, None),
+            fired(Trigger::Schedule, Some(skip)),
+            RunEvent::SetBack { subscription_id: COURT },
+        ] {
+            runs.send(event).unwrap();
+            assert_eq!(unchanged_for(&board).await, 0.0);
+        }
     }
 }
