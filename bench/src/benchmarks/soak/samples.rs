@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
+use ::tests::Installation;
 use events::BoxError;
 use sqlx::{PgPool, Row};
 use stack::Part;
-use tests::Installation;
 use tokio::time::sleep;
 
 use super::Watched;
@@ -223,4 +223,63 @@ fn segment_bytes(folder: &Path, prefix: &str) -> io::Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::{collections::BTreeMap, time::Duration};
+
+    use ::tests::KafkaTopic;
+    use events::{
+        Bus, Record,
+        kafka::{KafkaBus, KafkaOptions},
+    };
+    use stack::{Part, Stack};
+    use uuid::Uuid;
+
+    use super::segment_bytes;
+
+    /// A record of 32,000 hexadecimal digits, of which compression takes away half.
+    fn record(topic: &KafkaTopic) -> Record {
+        let digits = (0..1_000).map(|_| Uuid::new_v4().simple().to_string());
+        Record {
+            topic: topic.name.clone(),
+            key: None,
+            headers: Vec::new(),
+            payload: digits.collect::<String>().into_bytes(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_topics_take_is_read_from_the_brokers_folder() {
+        let stack = Stack::shared().await.unwrap();
+        let bus = KafkaBus::new(KafkaOptions {
+            brokers: stack.kafka_brokers().unwrap(),
+            prefix: String::new(),
+            properties: BTreeMap::new(),
+            partitions: 1,
+            replication: 1,
+            revoke: Duration::from_secs(1),
+        })
+        .unwrap();
+        let prefix = format!("segments-{}.", Uuid::new_v4().simple());
+        let mut topics = Vec::new();
+        for name in [format!("{prefix}one"), format!("{prefix}two"), format!("not-{prefix}one")] {
+            topics.push(KafkaTopic::create(&stack, name).await);
+        }
+        let mut taken = Vec::new();
+        for topic in &topics {
+            bus.publish_unprefixed(&record(topic)).await.unwrap();
+            taken.push(segment_bytes(&stack.data(Part::Kafka), &prefix).unwrap());
+        }
+        for topic in topics {
+            topic.remove().await;
+        }
+        // Two of three are the installation's.
+        let [one, two, others] = taken[..] else { panic!("{taken:?}") };
+        assert!((15_000..33_000).contains(&one), "{taken:?}");
+        assert!(two.abs_diff(2 * one) < one / 10, "{taken:?}");
+        assert_eq!(two, others);
+    }
 }
