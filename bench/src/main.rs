@@ -22,6 +22,9 @@ use clap::{Parser, Subcommand};
 use events::{BoxError, error_chain};
 use report::Report;
 
+#[global_allocator]
+static ALLOCATOR: service::Allocator = service::Allocator;
+
 #[derive(Parser)]
 #[command(name = "bench", about = "Measures Tipstaff against its targets and against floors of the same run")]
 struct Arguments {

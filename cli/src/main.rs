@@ -32,6 +32,9 @@ use tokio::runtime::Runtime;
 use url::Url;
 use worker::fetch::install_crypto_provider;
 
+#[global_allocator]
+static ALLOCATOR: service::Allocator = service::Allocator;
+
 /// How a process ends that was interrupted before it reached its goal, as shells have it.
 const INTERRUPTED: u8 = 130;
 

@@ -87,6 +87,8 @@ pub async fn text(program: &Program, bytes: &[u8], limits: Limits) -> Result<Str
         .args(&program.arguments)
         .args([limits.memory.to_string(), limits.time.as_secs().max(1).to_string()])
         .env_clear()
+        // An allocator that reserves addresses before there is a limit would have them beyond it.
+        .env("MIMALLOC_ARENA_RESERVE", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -124,7 +126,8 @@ async fn exchange(child: &mut Child, bytes: &[u8], limits: Limits) -> Result<Str
 }
 
 /// What the child does: reads a PDF from its standard input and writes its text to its standard output. `arguments` are
-/// those behind the ones of [`Program`]: bytes of memory, seconds of the processor.
+/// those behind the ones of [`Program`]: bytes of memory, seconds of the processor. What an allocator has reserved before is beyond
+/// the first limit: [`text`] sees to it that there is nothing.
 pub fn child_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match limit(arguments).and_then(|()| convert()) {
         Ok(code) => code,

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: service::Allocator = service::Allocator;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     operator::program::main().await

@@ -4,6 +4,9 @@ use std::{io, process::ExitCode};
 
 use tokio::runtime::Runtime;
 
+#[global_allocator]
+static ALLOCATOR: service::Allocator = service::Allocator;
+
 fn main() -> io::Result<ExitCode> {
     // Before the runtime: its threads take memory that the reader of PDFs may not have.
     if let Some(code) = worker::pdf_reader::run_if_asked() {
