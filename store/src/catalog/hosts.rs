@@ -201,11 +201,9 @@ async fn claim(pool: &PgPool, claims: &[&Claim]) -> Result<HashMap<String, Slot>
 }
 
 async fn add_hosts(pool: &PgPool, hosts: &[&str]) -> Result<(), CatalogError> {
-    sqlx::query("insert into hosts (host) select unnest($1::text[]) on conflict do nothing")
-        .bind(hosts)
-        .execute(pool)
-        .await
-        .map_err(failed("add hosts"))?;
+    // In one order: whoever adds the same ones at the same time waits for one after the other.
+    let add = "insert into hosts (host) select host from unnest($1::text[]) host order by host on conflict do nothing";
+    sqlx::query(add).bind(hosts).execute(pool).await.map_err(failed("add hosts"))?;
     Ok(())
 }
 
