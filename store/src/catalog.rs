@@ -42,7 +42,7 @@ use sqlx::{
 };
 
 use artifacts::StoredBlobs;
-use batches::Batches;
+use batches::{Batches, Company};
 use deliveries::{PlanWorkOf, UnwantedVersions};
 use documents::{CrawlWorkOf, StoredDocuments};
 use extracts::{ParseWorkOf, StoredExtracts};
@@ -96,6 +96,10 @@ const PLANNED_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
 /// version role asks, that takes nine milliseconds instead of one, on each connection after each vacuum.
 const JOINED_AS_WRITTEN: (&str, &str) = ("join_collapse_limit", "1");
 
+/// Of tables that were empty a minute ago PostgreSQL knows nothing, and would read them whole for one row. A plan is made once, so that
+/// until they are analysed a thousand new documents would read millions of rows.
+const FOUND_BY_KEY: (&str, &str) = ("enable_seqscan", "off");
+
 /// PostgreSQL would compile the statements of retention, whose cost it overrates: that takes seconds, and they take a tenth of one.
 const NOT_COMPILED: (&str, &str) = ("jit", "off");
 
@@ -105,6 +109,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 #[derive(Clone, Debug)]
 pub struct Catalog {
     pool: PgPool,
+    company: Company,
     begun_runs: Batches<BegunRuns>,
     crawl_work: Batches<CrawlWorkOf>,
     slots: Batches<ClaimedSlots>,
@@ -209,7 +214,8 @@ impl Catalog {
         Self::connected(url, max_connections, within, false).await
     }
 
-    /// Connects as [`Catalog::connect`] does, for whoever finds all rows by their keys: statements are planned once a connection.
+    /// Connects as [`Catalog::connect`] does, for whoever finds all rows by their keys: statements are planned once a connection,
+    /// their joins in the order in which they are written, and read no table whole.
     ///
     /// # Errors
     /// As [`Catalog::connect`].
@@ -233,28 +239,42 @@ impl Catalog {
         }
         let options: PgConnectOptions = url.parse().map_err(CatalogError::Url)?;
         let options = options.application_name("tipstaff").options([IDLE_TRANSACTION, NOT_COMPILED]);
-        let options = if plans_once { options.options([PLANNED_ONCE, JOINED_AS_WRITTEN]) } else { options };
+        let options = if plans_once {
+            options.options([PLANNED_ONCE, JOINED_AS_WRITTEN, FOUND_BY_KEY])
+        } else {
+            options
+        };
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(within)
             .connect_with(options)
             .await
             .map_err(CatalogError::Connect)?;
+        let company = Company::default();
         Ok(Self {
-            begun_runs: Batches::new(&pool),
-            crawl_work: Batches::new(&pool),
-            slots: Batches::new(&pool),
-            stored_blobs: Batches::new(&pool),
-            stored: Batches::new(&pool),
-            parse_work: Batches::new(&pool),
-            stored_extracts: Batches::new(&pool),
-            version_work: Batches::new(&pool),
-            extract_contents: Batches::new(&pool),
-            finished_documents: Batches::new(&pool),
-            plan_work: Batches::new(&pool),
-            unwanted_versions: Batches::new(&pool),
+            begun_runs: Batches::new(&pool, &company),
+            crawl_work: Batches::new(&pool, &company),
+            slots: Batches::new(&pool, &company),
+            stored_blobs: Batches::new(&pool, &company),
+            stored: Batches::new(&pool, &company),
+            parse_work: Batches::new(&pool, &company),
+            stored_extracts: Batches::new(&pool, &company),
+            version_work: Batches::new(&pool, &company),
+            extract_contents: Batches::new(&pool, &company),
+            finished_documents: Batches::new(&pool, &company),
+            plan_work: Batches::new(&pool, &company),
+            unwanted_versions: Batches::new(&pool, &company),
+            company,
             pool,
         })
+    }
+
+    /// Says how many ask at the same time. Of 64, which is assumed otherwise, up to 16 wait for each other and share a statement;
+    /// where fewer ask, fewer wait.
+    #[must_use]
+    pub fn asked_by(self, at_a_time: usize) -> Self {
+        self.company.asked_by(at_a_time);
+        self
     }
 
     /// Applies the migrations that are missing. Run by one process at a time; others wait.

@@ -119,3 +119,22 @@ async fn many_who_claim_a_slot_of_one_host_get_one_each_and_others_do_not_wait_f
         assert_eq!(slot, if second == 0 { Slot::Granted(at) } else { Slot::Promised(at) });
     }
 }
+
+/// Statements are planned when tables are small, and once a connection.
+#[tokio::test]
+async fn a_worker_finds_and_stores_documents_without_reading_those_that_are_there() {
+    let place = Place::new().await;
+    let runs = begun_runs(&place, 100).await;
+    let read = "select sum(seq_tup_read)::bigint from pg_stat_user_tables
+        where relname in ('artifacts', 'document_heads', 'documents', 'runs', 'sources', 'subscriptions')";
+    let before = place.counted(read).await;
+    let worker = place.worker().await;
+    for (run, source) in runs.iter().zip(1..) {
+        assert!(worker.crawl_work(*run, URL).await.unwrap().unwrap().is_pending);
+        let evidence = fetched('a');
+        assert_eq!(worker.stored_blob(source, &evidence.fetch_hash).await.unwrap().blob_uri, None);
+        assert!(matches!(stored(&worker, *run, &evidence).await, Some(StoredDocument::Fetched(_))));
+    }
+    drop(worker);
+    assert_eq!(place.counted(read).await - before, 0, "rows were read that nobody asked for");
+}

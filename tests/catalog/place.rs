@@ -75,6 +75,11 @@ impl Place {
         connect(&self.url).await
     }
 
+    /// The catalog as a worker has it.
+    pub(crate) async fn worker(&self) -> Catalog {
+        Catalog::connect_by_keys(&self.url, 8, SOON).await.unwrap()
+    }
+
     pub(crate) async fn drop_database(&self) {
         let sql = format!("drop database if exists \"{}\" with (force)", self.database);
         self.stack.psql("postgres", &sql).await.unwrap();

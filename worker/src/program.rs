@@ -181,7 +181,7 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let http_routes =
         arguments.http_routes.as_deref().map(http_routes::read).transpose()?.unwrap_or_default();
     let drain = Duration::from_secs(arguments.drain_seconds);
-    let catalog = arguments.database.connect_by_keys().await?;
+    let catalog = arguments.database.connect_by_keys().await?.asked_by(arguments.concurrency);
     catalog.check_schema().await?;
     let mut registry = Registry::default();
     let clock = Arc::new(SystemClock);

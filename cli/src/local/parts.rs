@@ -71,7 +71,8 @@ impl Parts {
         secrets: ManifestSecrets,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, LocalError> {
-        let catalog = Catalog::connect(database_url, CONNECTIONS, CONNECT_WITHIN).await?;
+        let catalog =
+            Catalog::connect(database_url, CONNECTIONS, CONNECT_WITHIN).await?.asked_by(CONCURRENCY);
         catalog.migrate().await.map_err(|error| does_not_fit(error, options))?;
         let now = clock.now();
         let lead = catalog.lead(catalog.epoch().await? + 1, "tipstaff local", now).await?;

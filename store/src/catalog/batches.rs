@@ -3,14 +3,21 @@
 //! Whoever asks while a statement is under way waits for the next one, which has the questions of all who came meanwhile.
 //! A question that comes alone is asked alone, at once; only those that come right after another wait for company.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{PgPool, Row, postgres::PgRow};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::CatalogError;
@@ -20,6 +27,8 @@ use super::CatalogError;
 const MOST: usize = 64;
 /// With so many, a statement waits for no more company: most of what it costs is theirs by then.
 const ENOUGH: usize = 16;
+/// Of how many who may ask at the same time one is company enough: were it all of them, nobody would be left to do the rest.
+const ONE_OF: usize = 4;
 /// The most bytes that the questions of a statement bring with them, unless one alone brings more.
 const MOST_BYTES: usize = 4 << 20;
 /// How many may wait; further callers wait to be let in.
@@ -29,13 +38,34 @@ const LONG: Duration = Duration::from_millis(50);
 /// The most statements of a kind at a time.
 const AT_A_TIME: usize = 3;
 
+/// How much company a statement waits for. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Company(Arc<AtomicUsize>);
+
+impl Default for Company {
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(ENOUGH)))
+    }
+}
+
+impl Company {
+    /// So many may ask at the same time.
+    pub(super) fn asked_by(&self, at_a_time: usize) {
+        self.0.store(at_a_time.div_ceil(ONE_OF).clamp(1, ENOUGH), Ordering::Relaxed);
+    }
+
+    fn enough(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What is asked of the database for many at once.
 #[async_trait]
 pub(super) trait Statement: Send + Sync + 'static {
     type Question: Send + Sync + 'static;
     type Answer: Send + 'static;
 
-    /// How long after the beginning of a statement the next one begins at the earliest, unless there are [enough](ENOUGH)
+    /// How long after the beginning of a statement the next one begins at the earliest, unless there are [enough](Company)
     /// questions: what comes as fast as this waits for company, so that a busy database answers more with each.
     const PACE: Duration = Duration::ZERO;
 
@@ -71,9 +101,9 @@ struct Asked<S: Statement> {
 }
 
 impl<S: Statement> Batches<S> {
-    pub(super) fn new(pool: &PgPool) -> Self {
+    pub(super) fn new(pool: &PgPool, company: &Company) -> Self {
         let (asked, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(answer_all::<S>(pool.clone(), waiting));
+        tokio::spawn(answer_all::<S>(pool.clone(), company.clone(), waiting));
         Self { asked }
     }
 
@@ -87,7 +117,7 @@ impl<S: Statement> Batches<S> {
     }
 }
 
-async fn answer_all<S: Statement>(pool: PgPool, mut waiting: mpsc::Receiver<Asked<S>>) {
+async fn answer_all<S: Statement>(pool: PgPool, company: Company, mut waiting: mpsc::Receiver<Asked<S>>) {
     let mut under_way = JoinSet::new();
     let mut left: Vec<Asked<S>> = Vec::new();
     let mut next_at = Instant::now();
@@ -95,14 +125,10 @@ async fn answer_all<S: Statement>(pool: PgPool, mut waiting: mpsc::Receiver<Aske
         if left.is_empty() && waiting.recv_many(&mut left, MOST).await == 0 {
             return;
         }
-        while left.len() < ENOUGH
+        while left.len() < company.enough()
             && Instant::now() < next_at
-            && let Ok(received) = timeout_at(next_at, waiting.recv_many(&mut left, MOST)).await
-        {
-            if received == 0 {
-                break;
-            }
-        }
+            && let Ok(1..) = timeout_at(next_at, waiting.recv_many(&mut left, MOST)).await
+        {}
         next_at = Instant::now() + S::PACE;
         // All who wait are looked at: many with the same subject do not stand in the way of others.
         while let Ok(asked) = waiting.try_recv() {
@@ -126,7 +152,7 @@ async fn answer_all<S: Statement>(pool: PgPool, mut waiting: mpsc::Receiver<Aske
         left = again;
         under_way.spawn(answer(pool.clone(), next));
         // One that waits for somebody's lock does not hold up those that come after it.
-        let _ = tokio::time::timeout(LONG, under_way.join_next()).await;
+        let _ = timeout(LONG, under_way.join_next()).await;
         while under_way.len() >= AT_A_TIME {
             under_way.join_next().await;
         }
@@ -164,4 +190,60 @@ async fn answer<S: Statement>(pool: PgPool, asked: Vec<Asked<S>>) {
 pub(super) fn question_of(row: &PgRow) -> Result<usize, sqlx::Error> {
     let number: i64 = row.try_get("question")?;
     usize::try_from(number - 1).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+    use futures::future::join_all;
+    use sqlx::postgres::PgPoolOptions;
+
+    /// How many questions each statement had, by the test that asked them.
+    static STATEMENTS: Mutex<Vec<(&str, usize)>> = Mutex::new(Vec::new());
+
+    fn statements(test: &str) -> Vec<usize> {
+        let all = STATEMENTS.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|(asked_by, _)| *asked_by == test).map(|(_, count)| *count).collect()
+    }
+
+    struct Asking;
+
+    #[async_trait]
+    impl Statement for Asking {
+        type Question = &'static str;
+        type Answer = ();
+
+        const PACE: Duration = Duration::from_secs(3600);
+
+        async fn ask(_: &PgPool, questions: &[&'static str]) -> Result<Vec<()>, CatalogError> {
+            let asked = (questions[0], questions.len());
+            STATEMENTS.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+            Ok(vec![(); questions.len()])
+        }
+    }
+
+    /// Asks alone, then so many together, and says how long these waited, in seconds.
+    async fn waited(test: &'static str, at_a_time: usize, count: usize) -> f64 {
+        let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@localhost/nothing").unwrap();
+        let company = Company::default();
+        company.asked_by(at_a_time);
+        let batches = Batches::<Asking>::new(&pool, &company);
+        batches.ask(test).await.unwrap();
+        let since = Instant::now();
+        join_all((0..count).map(|_| batches.ask(test))).await;
+        since.elapsed().as_secs_f64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quarter_of_those_who_may_ask_waits_for_no_more_company() {
+        assert!(waited("eight", 32, 8).await < 1.0);
+        assert_eq!(statements("eight"), [1, 8]);
+        assert!(waited("seven", 32, 7).await > 3000.0);
+        assert_eq!(statements("seven"), [1, 7]);
+        assert!(waited("sixteen", 1_000, 16).await < 1.0);
+        assert!(waited("one", 1, 1).await < 1.0);
+    }
 }

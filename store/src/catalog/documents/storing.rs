@@ -72,7 +72,7 @@ impl Statement for StoredDocuments {
     type Answer = Option<Stored>;
 
     // Most of what it costs, it costs once for all of its documents.
-    const PACE: Duration = Duration::from_millis(10);
+    const PACE: Duration = Duration::from_millis(20);
 
     fn subject(fetched: &Fetched) -> Option<String> {
         Some(format!("{} {}", fetched.run_id, fetched.url))
@@ -108,7 +108,8 @@ pub(super) async fn store(
              select f.*, d.is_base, run.source_id, run.subscription_id, run.selection_hash
              from fetched f join run on run.id = f.run_id join documents d on d.run_id = f.run_id and d.url = f.url
              where d.phase = 'Pending' order by d.run_id, d.url for update of d),
-         inserted as ({inserted} returning *),
+         inserted as ({inserted} returning id, run_id, source_id, source_url, fetch_hash, blob_uri, content_type, byte_size,
+             fetched_at),
          artifact as materialized (
              select d.number, a.id, a.source_id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size,
                  a.fetched_at
