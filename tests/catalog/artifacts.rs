@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+
+use sqlx::Row;
 use store::catalog::{Artifact, Catalog, Evidence, NewArtifact, RunPhase, StoredDocument};
 use uuid::Uuid;
 
@@ -231,4 +234,48 @@ async fn store(catalog: &Catalog, run: Uuid, url: &str, digit: char) -> Artifact
         StoredDocument::Fetched(artifact) | StoredDocument::Finished(artifact) => artifact,
         StoredDocument::NotWaitedFor => panic!("the run has ended"),
     }
+}
+
+/// `docs/evidence.md`.
+const EVIDENCE: &str = include_str!("../../docs/evidence.md");
+
+#[tokio::test]
+async fn the_documented_question_shows_what_was_seen_by_then() {
+    let place = Place::new().await;
+    let subscription = place.subscription("slip-opinions").await;
+    for (number, digit) in (1..).zip(['a', 'b', 'c']) {
+        let run = place.begun_run(&subscription, minute(number), &[URL]).await;
+        let evidence = NewArtifact { fetched_at: minute(number), ..fetched(digit) };
+        see_through(&place.catalog, run, URL, &evidence, minute(number)).await;
+    }
+    let (_, rest) = EVIDENCE.split_once("```sql\n").unwrap();
+    let (question, _) = rest.split_once(";\n```").unwrap();
+    let by_then = "'2026-03-09 12:00+00'";
+    assert!(question.contains(by_then) && question.contains(URL), "{question}");
+    // The second was the latest then.
+    let question = question.replace(by_then, &format!("timestamptz '{}'", minute(2)));
+    let rows = sqlx::query(sqlx::AssertSqlSafe(question)).fetch_all(&place.sql).await.unwrap();
+    let seen: Vec<(String, bool)> =
+        rows.iter().map(|row| (row.get("fetch_hash"), row.get("changed"))).collect();
+    assert_eq!(seen, [("b".repeat(64), true)]);
+}
+
+#[tokio::test]
+async fn every_column_of_an_artifact_is_documented_and_no_other() {
+    let place = Place::new().await;
+    let sql = "select column_name::text from information_schema.columns where table_name = 'artifacts'";
+    let columns: BTreeSet<String> =
+        sqlx::query_scalar(sql).fetch_all(&place.sql).await.unwrap().into_iter().collect();
+    let named = EVIDENCE
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|row| row.split(" | ").next());
+    let documented: BTreeSet<String> = named
+        .flat_map(|cell| cell.split('`'))
+        .filter(|word| {
+            word.chars().all(|letter| letter == '_' || letter.is_ascii_lowercase()) && !word.is_empty()
+        })
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(documented, columns);
 }
