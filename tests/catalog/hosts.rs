@@ -1,8 +1,8 @@
 use jiff::{SignedDuration, Timestamp};
 use store::catalog::{Catalog, KeptSlots, RobotsOutcome, RobotsRecord, Slot, SlotRequest};
-use tests::politeness;
+use tests::{eventually, politeness};
 
-use crate::place::{NOON, Place};
+use crate::place::{NOON, Place, SOON};
 
 const HOST: &str = "example.org";
 const PATIENCE: SignedDuration = SignedDuration::from_millis(200);
@@ -166,4 +166,31 @@ async fn a_robots_txt_is_kept_as_it_was_last_asked_for() {
         place.catalog.put_robots(origin, &record).await.unwrap();
         assert_eq!(place.catalog.robots(origin).await.unwrap(), Some(record));
     }
+}
+
+/// Two who add the same ones in other orders would wait for each other.
+#[tokio::test]
+async fn new_hosts_are_added_in_one_order_whatever_they_are_asked_in() {
+    let place = Place::new().await;
+    let mut last = place.sql.begin().await.unwrap();
+    sqlx::query("insert into hosts (host) values ('b.example')").execute(&mut *last).await.unwrap();
+    let interval = SignedDuration::from_secs(1);
+    let wanted = ["b.example", "a.example"].map(|host| KeptSlots { host, interval, count: 1 });
+    let kept = place.catalog.keep_slots(&wanted, NOON);
+    let meanwhile = async {
+        eventually("who waits for the last host", SOON, async || {
+            let waiting = "select count(*) from pg_stat_activity
+                where datname = current_database() and wait_event_type = 'Lock'";
+            if place.number(waiting).await == 1 { Ok(()) } else { Err(()) }
+        })
+        .await;
+        let mut first = place.sql.begin().await.unwrap();
+        sqlx::query("set local lock_timeout = '200ms'").execute(&mut *first).await.unwrap();
+        let added = sqlx::query("insert into hosts (host) values ('a.example')").execute(&mut *first).await;
+        assert!(added.is_err(), "the first host was not added first");
+        first.rollback().await.unwrap();
+        last.rollback().await.unwrap();
+    };
+    let (kept, ()) = tokio::join!(kept, meanwhile);
+    assert_eq!(kept.unwrap().len(), 2);
 }
