@@ -1,8 +1,8 @@
 //! Which lines of a text differ from those of another.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
-use crate::sequence::{Work, differences, identify};
+use crate::sequence::{Work, differences};
 
 /// Unchanged lines that are shown before and after a change.
 const CONTEXT: usize = 3;
@@ -46,12 +46,9 @@ impl<'a> LineDiff<'a> {
         let end =
             old[start..].iter().rev().zip(new[start..].iter().rev()).take_while(|(old, new)| old == new);
         let end = end.count();
-        let mut ids = HashMap::new();
-        let old_ids = identify(&mut ids, &old[start..old.len() - end]);
-        let new_ids = identify(&mut ids, &new[start..new.len() - end]);
         let mut work = Work::new(MOST_STEPS, MOST_STEPS_AT_ONCE);
         let moved = |range: Range<usize>| start + range.start..start + range.end;
-        let replacements = differences(&old_ids, &new_ids, &mut work)
+        let replacements = differences(&old[start..old.len() - end], &new[start..new.len() - end], &mut work)
             .into_iter()
             .map(|(old, new)| Replacement { old: moved(old), new: moved(new) })
             .collect();

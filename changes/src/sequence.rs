@@ -4,10 +4,7 @@
 //! A stretch that would take it too long counts as replaced. The bound is a number of steps and not a time: equal
 //! sequences give equal answers on any machine.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::Range,
-};
+use std::{collections::HashMap, hash::Hash, ops::Range};
 
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 
@@ -15,8 +12,10 @@ use similar::{Algorithm, DiffTag, capture_diff_slices};
 const MOST_DIVISIONS: u32 = 8;
 /// Stretches of so few steps are not divided.
 const FEW_STEPS: usize = 64;
-/// Where nothing occurs once, so many in a row may.
+/// Where nothing occurs once, so many in a row may. Where twice as many are alike, at least one such row is found.
 const IN_A_ROW: usize = 8;
+/// The number of all that the old sequence lacks.
+const ONLY_NEW: u32 = 0;
 
 /// How much work is left. The steps of a stretch are its length in the one sequence times that in the other.
 #[derive(Debug)]
@@ -46,29 +45,92 @@ impl Work {
     }
 }
 
-/// Numbers for texts: equal ones have the same, and numbers are compared faster.
-pub(crate) fn identify<'a>(ids: &mut HashMap<&'a str, u32>, texts: &[&'a str]) -> Vec<u32> {
-    texts
-        .iter()
-        .map(|text| {
-            let next = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-            *ids.entry(text).or_insert(next)
-        })
-        .collect()
-}
-
 /// What stands in place of what, in order, with something equal between each two.
-pub(crate) fn differences(old: &[u32], new: &[u32], work: &mut Work) -> Vec<Replaced> {
-    let mut comparison = Comparison { old, new, work, replaced: Vec::new() };
+pub(crate) fn differences<T: Eq + Hash>(old: &[T], new: &[T], work: &mut Work) -> Vec<Replaced> {
+    let items = Numbers::new(old.iter(), new.iter());
+    let mut comparison = Comparison { items, rows: None, work, replaced: Vec::new() };
     comparison.compare(0..old.len(), 0..new.len(), 0);
     comparison.replaced
 }
 
 struct Comparison<'a> {
-    old: &'a [u32],
-    new: &'a [u32],
+    items: Numbers,
+    /// The old sequence cut into rows of so many, and where in the new one there are such. Made when first asked for.
+    rows: Option<Numbers>,
     work: &'a mut Work,
     replaced: Vec<Replaced>,
+}
+
+/// Two sequences by number: what is equal has the same, and what only the new one has is [`ONLY_NEW`].
+struct Numbers {
+    old: Vec<u32>,
+    new: Vec<u32>,
+    /// Of each number, in the parts that are looked at; nothing between two looks.
+    occurrences: Vec<Occurrences>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Occurrences {
+    in_old: u32,
+    in_new: u32,
+    /// The last of them.
+    new_place: usize,
+}
+
+impl Numbers {
+    fn new<T: Eq + Hash>(
+        old: impl ExactSizeIterator<Item = T>,
+        new: impl ExactSizeIterator<Item = T>,
+    ) -> Self {
+        let mut numbers = HashMap::with_capacity(old.len());
+        let of_old = old.map(|item| {
+            // A text of so many lines would take more memory than a document may.
+            let next = u32::try_from(numbers.len() + 1).unwrap_or(u32::MAX);
+            *numbers.entry(item).or_insert(next)
+        });
+        let old = of_old.collect();
+        let new = new.map(|item| numbers.get(&item).copied().unwrap_or(ONLY_NEW)).collect();
+        Self { old, new, occurrences: vec![Occurrences::default(); numbers.len() + 1] }
+    }
+
+    /// Where in both is what occurs once in either part.
+    fn that_occur_once(&mut self, old: Range<usize>, new: Range<usize>) -> Vec<(usize, usize)> {
+        self.look_at(&old, &new);
+        let once = old.clone().filter_map(|place| {
+            let found = self.occurrences[self.old[place] as usize];
+            (found.in_old == 1 && found.in_new == 1).then_some((place, found.new_place))
+        });
+        let once = once.collect();
+        self.forget(&old, &new);
+        once
+    }
+
+    /// The places of what occurs in both parts, in either.
+    fn that_occur_in_both(&mut self, old: Range<usize>, new: Range<usize>) -> (Vec<usize>, Vec<usize>) {
+        self.look_at(&old, &new);
+        let of_old = old.clone().filter(|place| self.occurrences[self.old[*place] as usize].in_new > 0);
+        let of_new = new.clone().filter(|place| self.occurrences[self.new[*place] as usize].in_old > 0);
+        let places = (of_old.collect(), of_new.collect());
+        self.forget(&old, &new);
+        places
+    }
+
+    fn look_at(&mut self, old: &Range<usize>, new: &Range<usize>) {
+        for number in &self.old[old.clone()] {
+            self.occurrences[*number as usize].in_old += 1;
+        }
+        for (place, number) in new.clone().zip(&self.new[new.clone()]) {
+            let found = &mut self.occurrences[*number as usize];
+            found.in_new += 1;
+            found.new_place = place;
+        }
+    }
+
+    fn forget(&mut self, old: &Range<usize>, new: &Range<usize>) {
+        for number in self.old[old.clone()].iter().chain(&self.new[new.clone()]) {
+            self.occurrences[*number as usize] = Occurrences::default();
+        }
+    }
 }
 
 impl Comparison<'_> {
@@ -81,9 +143,9 @@ impl Comparison<'_> {
         }
         let mut anchors = Vec::new();
         if divisions < MOST_DIVISIONS && steps > FEW_STEPS {
-            anchors = self.anchors(&old, &new, 1);
+            anchors = longest_increasing(self.items.that_occur_once(old.clone(), new.clone()));
             if anchors.is_empty() && steps > self.work.at_once {
-                anchors = self.anchors(&old, &new, IN_A_ROW);
+                anchors = self.anchors_in_a_row(&old, &new);
             }
         }
         if anchors.is_empty() {
@@ -101,7 +163,7 @@ impl Comparison<'_> {
 
     /// Without what both begin and end with.
     fn trimmed(&self, old: Range<usize>, new: Range<usize>) -> Replaced {
-        let (old_part, new_part) = (&self.old[old.clone()], &self.new[new.clone()]);
+        let (old_part, new_part) = (&self.items.old[old.clone()], &self.items.new[new.clone()]);
         let start = old_part.iter().zip(new_part).take_while(|(old, new)| old == new).count();
         let (old_part, new_part) = (&old_part[start..], &new_part[start..]);
         let end =
@@ -111,17 +173,14 @@ impl Comparison<'_> {
 
     /// Places of equal numbers, in order. What only one side has takes no steps.
     fn equal_pairs(&mut self, old: &Range<usize>, new: &Range<usize>) -> Vec<(usize, usize)> {
-        let ids = |sequence: &[u32], range: &Range<usize>| sequence[range.clone()].iter().copied().collect();
-        let (of_old, of_new): (HashSet<u32>, HashSet<u32>) = (ids(self.old, old), ids(self.new, new));
-        let old: Vec<usize> = old.clone().filter(|place| of_new.contains(&self.old[*place])).collect();
-        let new: Vec<usize> = new.clone().filter(|place| of_old.contains(&self.new[*place])).collect();
+        let (old, new) = self.items.that_occur_in_both(old.clone(), new.clone());
         if !self.work.take(old.len().saturating_mul(new.len())) {
             return Vec::new();
         }
-        let old_ids: Vec<u32> = old.iter().map(|place| self.old[*place]).collect();
-        let new_ids: Vec<u32> = new.iter().map(|place| self.new[*place]).collect();
+        let of_old: Vec<u32> = old.iter().map(|place| self.items.old[*place]).collect();
+        let of_new: Vec<u32> = new.iter().map(|place| self.items.new[*place]).collect();
         let mut pairs = Vec::new();
-        for operation in capture_diff_slices(Algorithm::Myers, &old_ids, &new_ids) {
+        for operation in capture_diff_slices(Algorithm::Myers, &of_old, &of_new) {
             if operation.tag() == DiffTag::Equal {
                 let places = operation.old_range().zip(operation.new_range());
                 pairs.extend(places.map(|(in_old, in_new)| (old[in_old], new[in_new])));
@@ -152,30 +211,16 @@ impl Comparison<'_> {
         }
     }
 
-    /// Where in both begins what occurs once in each, so many in a row: as many as are in the same order.
-    fn anchors(&self, old: &Range<usize>, new: &Range<usize>, in_a_row: usize) -> Vec<(usize, usize)> {
-        #[derive(Default)]
-        struct Occurrences {
-            in_old: usize,
-            in_new: usize,
-            /// The last of them.
-            new_place: usize,
-        }
-        let mut occurrences: HashMap<&[u32], Occurrences> = HashMap::with_capacity(old.len());
-        for row in self.old[old.clone()].windows(in_a_row) {
-            occurrences.entry(row).or_default().in_old += 1;
-        }
-        for (place, row) in (new.start..).zip(self.new[new.clone()].windows(in_a_row)) {
-            if let Some(found) = occurrences.get_mut(row) {
-                found.in_new += 1;
-                found.new_place = place;
-            }
-        }
-        let once = (old.start..).zip(self.old[old.clone()].windows(in_a_row)).filter_map(|(place, row)| {
-            let found = occurrences.get(row)?;
-            (found.in_old == 1 && found.in_new == 1).then_some((place, found.new_place))
+    /// Where in both begin those in a row that occur once in each: as many as are in the same order.
+    fn anchors_in_a_row(&mut self, old: &Range<usize>, new: &Range<usize>) -> Vec<(usize, usize)> {
+        let items = &self.items;
+        let rows = self.rows.get_or_insert_with(|| {
+            Numbers::new(items.old.chunks_exact(IN_A_ROW), items.new.windows(IN_A_ROW))
         });
-        longest_increasing(once.collect())
+        let (old_end, new_end) = (old.end / IN_A_ROW, (new.end + 1).saturating_sub(IN_A_ROW));
+        let old_rows = old.start.div_ceil(IN_A_ROW).min(old_end)..old_end;
+        let once = rows.that_occur_once(old_rows, new.start.min(new_end)..new_end);
+        longest_increasing(once.into_iter().map(|(row, place)| (row * IN_A_ROW, place)).collect())
     }
 }
 
@@ -185,7 +230,11 @@ fn longest_increasing(pairs: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(pairs.len());
     for (index, (_, place)) in pairs.iter().enumerate() {
-        let length = ends.partition_point(|end| pairs[*end].1 < *place);
+        // Most are in the same order: then it is the longest that goes on.
+        let length = match ends.last() {
+            Some(end) if pairs[*end].1 < *place => ends.len(),
+            _ => ends.partition_point(|end| pairs[*end].1 < *place),
+        };
         before.push(length.checked_sub(1).map(|length| ends[length]));
         if length == ends.len() {
             ends.push(index);
@@ -249,6 +298,14 @@ mod tests {
             [(100..101, 100..101), (1000..1002, 1000..1002), (4000..4001, 4000..4001),]
         );
         assert!(!work.was_too_much);
+    }
+
+    #[test]
+    fn few_at_the_end_in_place_of_many_are_not_lined_up_by_what_is_around_them() {
+        let (old, new) = ([1, 2, 1, 2], [3, 2, 1, 1, 2, 3].repeat(20));
+        let mut work = Work::new(100, 100);
+        assert_eq!(differences(&old, &new, &mut work), [(0..4, 0..120)]);
+        assert!(work.was_too_much);
     }
 
     #[test]

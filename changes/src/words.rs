@@ -1,10 +1,8 @@
 //! Which words differ where lines were replaced.
 
-use std::collections::HashMap;
-
 use unicode_segmentation::UnicodeSegmentation;
 
-use crate::sequence::{Work, differences, identify};
+use crate::sequence::{Work, differences};
 
 /// The most bytes a side of several lines together that are compared word by word.
 const MOST_BYTES_TOGETHER: usize = 16 * 1024;
@@ -92,11 +90,9 @@ impl WordComparison {
         // Words, and what stands between them, as Unicode divides text (UAX #29).
         let (old, new): (Vec<&str>, Vec<&str>) =
             (old.split_word_bounds().collect(), new.split_word_bounds().collect());
-        let mut ids = HashMap::new();
-        let (old_ids, new_ids) = (identify(&mut ids, &old), identify(&mut ids, &new));
         let (mut old_runs, mut new_runs) = (Vec::new(), Vec::new());
         let (mut old_end, mut new_end) = (0, 0);
-        for (old_range, new_range) in differences(&old_ids, &new_ids, &mut self.work) {
+        for (old_range, new_range) in differences(&old, &new, &mut self.work) {
             let kept = &old[old_end..old_range.start];
             // Spaces and full stops between two changed words are part of the change.
             let differs = old_end + new_end > 0 && !kept.iter().any(|token| is_word(token));
