@@ -23,8 +23,10 @@ const LEAST_PAGES_A_SECOND: f64 = 1000.0;
 const MOST_MILLISECONDS_OF_A_DIFF: f64 = 100.0;
 /// The exponent by which its cost grows with the texts.
 const MOST_GROWTH: f64 = 1.05;
-/// How many times shorter than all, to see how the cost grows.
-const SHORTER: [usize; 3] = [16, 4, 1];
+/// How often that is done for a figure: once is over in a millisecond, in which other things happen too.
+const COMPARISONS: usize = 10;
+/// In how many parts as much text is compared, to see how the cost grows.
+const PARTS: [usize; 3] = [1, 4, 16];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -66,20 +68,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         })?;
         report.add(Measure::repeated(name, Unit::EachSecond, parsed).at_least(LEAST_PAGES_A_SECOND));
     }
-    let [least, fewer, all] = SHORTER.map(|shorter| texts(arguments.bytes / shorter));
-    for ((least, fewer), (name, old, new)) in least.iter().zip(&fewer).zip(&all) {
-        let milliseconds: Vec<f64> = (0..arguments.repeats).map(|_| compare(old, new)).collect();
-        let exponents: Vec<f64> = milliseconds
-            .iter()
-            .map(|milliseconds| {
-                let shorter = |(_, old, new): &Texts| (old.len() as f64, compare(old, new));
-                growth_exponent(&[shorter(least), shorter(fewer), (old.len() as f64, *milliseconds)])
-            })
-            .collect();
+    let divided = PARTS.map(|parts| divided(arguments.bytes, parts));
+    for (index, (name, ..)) in divided[0][0].iter().enumerate() {
+        let mut milliseconds = Vec::new();
+        let mut exponents = Vec::new();
+        // The first time is not counted: it makes room in memory for those that follow.
+        for repeat in 0..=arguments.repeats {
+            let each = divided.each_ref().map(|parts| {
+                let pairs = (0..COMPARISONS).flat_map(|_| parts);
+                let compared: f64 = pairs.map(|texts| compare(&texts[index])).sum();
+                let pairs = parts.len() as f64;
+                (arguments.bytes as f64 / pairs, compared / COMPARISONS as f64 / pairs)
+            });
+            if repeat > 0 {
+                exponents.push(growth_exponent(&each));
+                milliseconds.push(each[0].1);
+            }
+        }
         let name = format!("{:.1} MB compared: {name}", arguments.bytes as f64 / 1e6);
         let measure = Measure::repeated(name, Unit::Milliseconds, milliseconds);
         report.add(measure.at_most(MOST_MILLISECONDS_OF_A_DIFF));
-        let name = format!("  exponent by which that grows from a {}th on", SHORTER[0]);
+        let name = format!("  exponent by which that grows from a {}th on", PARTS[2]);
         report.add(Measure::repeated(name, Unit::Factor, exponents).at_most(MOST_GROWTH));
     }
     Ok(report)
@@ -129,7 +138,7 @@ fn pages_a_second(
 }
 
 /// Milliseconds of CPU.
-fn compare(old: &str, new: &str) -> f64 {
+fn compare((_, old, new): &Texts) -> f64 {
     let fields = BTreeMap::new();
     let before = cpu_seconds_of_thread();
     let extract = |text| Some(Extract { text, fields: &fields });
@@ -140,11 +149,16 @@ fn compare(old: &str, new: &str) -> f64 {
 /// How it differs, and the two.
 type Texts = (&'static str, String, String);
 
-/// Pairs of texts of so many bytes, of which each differs in a way of its own.
-fn texts(bytes: usize) -> [Texts; 6] {
+/// So many bytes of each kind, in so many texts, none of which is like another.
+fn divided(bytes: usize, parts: usize) -> Vec<[Texts; 6]> {
+    (0..parts).map(|part| texts(bytes / parts, part * bytes)).collect()
+}
+
+/// Pairs of texts of so many bytes, of which each differs in a way of its own. Their lines are those of a number and after.
+fn texts(bytes: usize, first_line: usize) -> [Texts; 6] {
     let text = |line: &dyn Fn(usize) -> String| {
         let mut text = String::with_capacity(bytes + 4096);
-        for number in 0.. {
+        for number in first_line.. {
             if text.len() >= bytes {
                 break;
             }
