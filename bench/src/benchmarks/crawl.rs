@@ -92,64 +92,76 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         ("KAFKA_PARTITIONS", "6"),
     ]
     .map(|(name, value)| (name, value.to_owned()));
-    let worker = tipstaff.worker(&environment);
     let with_roles = |roles: &str| {
         let role = |(name, value)| (name, if name == "TIPSTAFF_ROLES" { roles.to_owned() } else { value });
         environment.clone().map(role)
     };
-    let comparing = with_roles("parse,version");
+    let (comparing, all_phases) = (with_roles("parse,version"), with_roles("crawl,parse,version,deliver"));
     // The first passes pay for connections, the group, the caches, plans made for empty tables, and the broker's compiler.
+    let worker = tipstaff.worker(&environment);
     for pass in 1..=WARMING {
         progress(&format!("warming up, {pass} of {WARMING}"));
         site.change();
         work.fetch(&worker, 0..count, Until::Stored).await?;
         compare(&tipstaff, &work, &comparing).await?;
     }
+    worker.terminate().await;
+    let worker = tipstaff.worker(&all_phases);
+    progress("warming up all phases");
+    site.change();
+    work.fetch(&worker, 0..count, Until::Ended).await?;
+    // Nobody has looked for targets of the versions that were made before.
+    work.planned(&worker).await?;
+    worker.terminate().await;
 
     let (mut new, mut compared, mut same) = (Vec::new(), Vec::new(), Vec::new());
     let (mut new_floor, mut check_floor) = (Vec::new(), Vec::new());
+    let (mut whole_new, mut whole_same) = (Vec::new(), Vec::new());
+    let (mut fetched_growth, mut whole_growth) = (Vec::new(), Vec::new());
     for repeat in 1..=arguments.repeats {
-        progress(&format!("new documents, {repeat} of {}", arguments.repeats));
-        site.change();
+        let of = format!("{repeat} of {}", arguments.repeats);
         let mut observed =
             Observed { statements: &statements, report: &mut report, is_last: repeat == arguments.repeats };
+        let worker = tipstaff.worker(&environment);
+        // One that was started just now has no connections.
+        work.fetch(&worker, 0..count, Until::Stored).await?;
+        progress(&format!("new documents, {of}"));
+        site.change();
         new.push(observed.pass(&tipstaff, &work, &worker, Until::Stored, "new documents").await?);
-        progress(&format!("parsing and comparing them, {repeat} of {}", arguments.repeats));
+        progress(&format!("parsing and comparing them, {of}"));
         compared.push(compare(&tipstaff, &work, &comparing).await?);
-        progress(&format!("the same again, {repeat} of {}", arguments.repeats));
+        progress(&format!("the same again, {of}"));
         same.push(observed.pass(&tipstaff, &work, &worker, Until::Stored, "unchanged documents").await?);
-        progress(&format!("floor, {repeat} of {}", arguments.repeats));
+        progress(&format!("floor, {of}"));
         site.change();
         let cpu = CpuTimes::now(&tipstaff, "worker", &worker).await;
         let started = Instant::now();
         floor.fetch(work.urls(), FLOOR_WRITERS).await?;
         new_floor.push(started.elapsed().as_secs_f64());
-        if repeat == arguments.repeats {
+        if observed.is_last {
             let used = CpuTimes::now(&tipstaff, "worker", &worker).await.since(&cpu);
-            report.note(format!("CPU of the last floor of new documents: {used}"));
+            observed.report.note(format!("CPU of the last floor of new documents: {used}"));
         }
         let started = Instant::now();
         floor.check(work.urls(), &site.etag(), FLOOR_WRITERS).await?;
         check_floor.push(started.elapsed().as_secs_f64());
-    }
-    let fetched_growth = growth(arguments, &work, &worker, &site, Until::Stored).await?;
-    worker.terminate().await;
+        fetched_growth.push(growth(arguments, &work, &worker, &site, Until::Stored).await?);
+        compare(&tipstaff, &work, &comparing).await?;
+        worker.terminate().await;
 
-    let (mut whole_new, mut whole_same) = (Vec::new(), Vec::new());
-    let worker = tipstaff.worker(&with_roles("crawl,parse,version,deliver"));
-    work.fetch(&worker, 0..count.min(200), Until::Ended).await?;
-    for repeat in 1..=arguments.repeats {
-        progress(&format!("all phases, {repeat} of {}", arguments.repeats));
+        let worker = tipstaff.worker(&all_phases);
+        work.fetch(&worker, 0..count, Until::Ended).await?;
+        work.planned(&worker).await?;
+        progress(&format!("all phases, {of}"));
         site.change();
-        let mut observed =
-            Observed { statements: &statements, report: &mut report, is_last: repeat == arguments.repeats };
         let name = "changed documents through all phases";
         whole_new.push(observed.pass(&tipstaff, &work, &worker, Until::Ended, name).await?);
+        work.planned(&worker).await?;
         let name = "unchanged documents through all phases";
         whole_same.push(observed.pass(&tipstaff, &work, &worker, Until::Ended, name).await?);
+        whole_growth.push(growth(arguments, &work, &worker, &site, Until::Ended).await?);
+        worker.terminate().await;
     }
-    let whole_growth = growth(arguments, &work, &worker, &site, Until::Ended).await?;
-    worker.terminate().await;
 
     progress("large documents");
     let peak = large(arguments, &tipstaff, &site, &work).await?;
@@ -196,10 +208,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         Unit::Factor,
         ratios(&same, &check_floor),
     ));
-    let middle = |passes: &[Pass]| median(&seconds(passes));
-    for (name, whole, alone) in
-        [("changed", &whole_new, middle(&new)), ("unchanged", &whole_same, middle(&same))]
-    {
+    for (name, whole, alone) in [("changed", &whole_new, &new), ("unchanged", &whole_same, &same)] {
         let each_second = |pass: &Pass| count as f64 / pass.seconds;
         report.add(Measure::repeated(
             format!("{name} documents through all phases"),
@@ -208,9 +217,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         ));
         report.add(
             Measure::repeated(
-                "the same, over those of the crawl role alone",
+                "the same, over those of the crawl role alone in the same repeat",
                 Unit::Factor,
-                whole.iter().map(|pass| alone / pass.seconds).collect(),
+                alone.iter().zip(whole).map(|(alone, whole)| alone.seconds / whole.seconds).collect(),
             )
             .at_least(0.5),
         );
@@ -310,25 +319,21 @@ async fn large(
     Ok(peak)
 }
 
-/// The exponents by which it takes longer when there are more documents, each with new bytes.
+/// The exponent by which it takes longer when there are more documents, each with new bytes.
 async fn growth(
     arguments: &Arguments,
     work: &Work,
     worker: &Process,
     site: &Site,
     until: Until,
-) -> Result<Vec<f64>, BoxError> {
-    let mut exponents = Vec::new();
-    for _ in 0..arguments.repeats {
-        let mut points = Vec::new();
-        for some in FEWER.map(|fewer| arguments.documents / fewer) {
-            progress(&format!("{some} of the documents, new ones"));
-            site.change();
-            points.push((some as f64, work.fetch(worker, 0..some, until).await?.seconds));
-        }
-        exponents.push(growth_exponent(&points));
+) -> Result<f64, BoxError> {
+    let mut points = Vec::new();
+    for some in FEWER.map(|fewer| arguments.documents / fewer) {
+        progress(&format!("{some} of the documents, new ones"));
+        site.change();
+        points.push((some as f64, work.fetch(worker, 0..some, until).await?.seconds));
     }
-    Ok(exponents)
+    Ok(growth_exponent(&points))
 }
 
 /// Has what was fetched parsed and compared by a worker of its own, so that the fetching is measured alone.

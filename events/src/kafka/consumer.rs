@@ -35,6 +35,7 @@ const ROOM: usize = BUFFER / 2;
 const ROOM_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is looked whether there is room.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long a poll waits for a record: as long as it may take until the thread sees that it is to stop.
 const POLL: Duration = Duration::from_millis(100);
 
 pub(super) struct KafkaConsumer {

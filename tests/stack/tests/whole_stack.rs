@@ -190,7 +190,7 @@ async fn program_to_be_killed() {
     };
     let stack = Stack::start(&[Part::Etcd], StackOptions::default()).await.unwrap();
     let process = stack.service(Part::Etcd).unwrap().process_id().await.unwrap();
-    std::fs::write(&file, process.to_string()).unwrap();
+    std::fs::write(&file, format!("{process} {}", stack.name())).unwrap();
     std::future::pending::<()>().await;
 }
 
@@ -206,10 +206,11 @@ async fn parts_die_with_a_test_program_that_is_killed() {
         .env("STARTED_FILE", &file)
         .spawn()
         .unwrap();
-    let process = wait_for("the program to start its part", || {
-        std::fs::read_to_string(&file).ok().filter(|id| !id.is_empty())
+    let started = wait_for("the program to start its part", || {
+        std::fs::read_to_string(&file).ok().filter(|started| !started.is_empty())
     })
     .await;
+    let (process, stack) = started.split_once(' ').unwrap();
     program.kill().unwrap();
     program.wait().unwrap();
     // A process that ended but was not waited for still has a folder there, with an empty command line.
@@ -219,6 +220,8 @@ async fn parts_die_with_a_test_program_that_is_killed() {
         _ => Some(()),
     })
     .await;
+    // It could not remove its data itself.
+    Stack::down(&Stack::default_state_file(stack).unwrap(), true).await.unwrap();
 }
 
 #[test]

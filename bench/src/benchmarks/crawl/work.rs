@@ -220,6 +220,18 @@ impl Work {
         Ok(Pass { seconds, cpu_milliseconds: cpu * 1000.0 / (documents.max(1) as f64) })
     }
 
+    /// Waits until the targets of all versions have been looked for.
+    pub(super) async fn planned(&self, worker: &Process) -> Result<(), BoxError> {
+        let begun = Instant::now();
+        let waiting =
+            "select count(*) from (select from versions where planned_at is null limit 1) as waiting";
+        while catalog::count(&self.pool, waiting).await? > 0 {
+            patience(worker, begun)?;
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
     /// From a time until all that was due last was there.
     async fn seconds_since(&self, started: Timestamp, until: Until) -> Result<f64, BoxError> {
         let reached: f64 = sqlx::query_scalar(until.reached()).fetch_one(&self.pool).await?;
