@@ -7,7 +7,11 @@ use jiff::Timestamp;
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError, batches::Statement, failed, sql_time, time};
+use super::{
+    Catalog, CatalogError,
+    batches::{LOOKING_UP, Statement},
+    failed, sql_time, time,
+};
 
 /// Evidence of one fetch, before it is stored.
 #[derive(Clone, Debug)]
@@ -182,8 +186,7 @@ impl Statement for StoredBlobs {
     type Question = (i64, String);
     type Answer = KnownBody;
 
-    // Many come at once where many are due.
-    const PACE: Duration = Duration::from_millis(10);
+    const PACE: Duration = LOOKING_UP;
 
     async fn ask(pool: &PgPool, questions: &[Self::Question]) -> Result<Vec<KnownBody>, CatalogError> {
         let (sources, hashes): (Vec<i64>, Vec<&str>) =

@@ -29,6 +29,11 @@ const MOST: usize = 64;
 const ENOUGH: usize = 16;
 /// Of how many who may ask at the same time one is company enough: were it all of them, nobody would be left to do the rest.
 const ONE_OF: usize = 4;
+/// The [pace](Statement::PACE) of statements that tell what a document needs on its way, of which there are several.
+pub(super) const LOOKING_UP: Duration = Duration::from_millis(20);
+/// The [pace](Statement::PACE) of statements that store. Of 400 documents a second, which keep two processors busy with all
+/// phases, [enough](ENOUGH) come within it.
+pub(super) const STORING: Duration = Duration::from_millis(40);
 /// The most bytes that the questions of a statement bring with them, unless one alone brings more.
 const MOST_BYTES: usize = 4 << 20;
 /// How many may wait; further callers wait to be let in.

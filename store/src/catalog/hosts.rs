@@ -10,7 +10,11 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{PgPool, Row};
 
-use super::{Catalog, CatalogError, batches::Statement, failed, sql_time, sql_times};
+use super::{
+    Catalog, CatalogError,
+    batches::{LOOKING_UP, Statement},
+    failed, sql_time, sql_times,
+};
 
 /// A request for a slot.
 #[derive(Clone, Copy, Debug)]
@@ -135,8 +139,7 @@ impl Statement for ClaimedSlots {
     type Question = Claim;
     type Answer = Slot;
 
-    // Many come at once where many are due.
-    const PACE: Duration = Duration::from_millis(10);
+    const PACE: Duration = LOOKING_UP;
 
     fn subject(claim: &Claim) -> Option<String> {
         Some(claim.host.clone())

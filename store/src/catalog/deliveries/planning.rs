@@ -9,7 +9,7 @@ use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use super::PlanWork;
 use crate::catalog::{
     CatalogError, SubscriptionSettings,
-    batches::{Statement, question_of},
+    batches::{LOOKING_UP, STORING, Statement, question_of},
     failed, sql_times,
 };
 
@@ -23,8 +23,7 @@ impl Statement for PlanWorkOf {
     type Question = i64;
     type Answer = Option<PlanWork>;
 
-    // Many come at once where many were fetched.
-    const PACE: Duration = Duration::from_millis(10);
+    const PACE: Duration = LOOKING_UP;
 
     async fn ask(pool: &PgPool, versions: &[i64]) -> Result<Vec<Option<PlanWork>>, CatalogError> {
         let rows = sqlx::query(
@@ -72,8 +71,7 @@ impl Statement for UnwantedVersions {
     /// Whether this has planned it; else it was planned before.
     type Answer = bool;
 
-    // As with documents, most of what it costs, it costs once for all.
-    const PACE: Duration = Duration::from_millis(20);
+    const PACE: Duration = STORING;
 
     fn subject((version_id, _): &Self::Question) -> Option<String> {
         Some(version_id.to_string())

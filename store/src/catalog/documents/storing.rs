@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Evidence, FetchedDocument};
 use crate::catalog::{
     Artifact, CatalogError, NewArtifact, artifacts,
-    batches::{Statement, question_of},
+    batches::{STORING, Statement, question_of},
     failed, health, sql_times,
 };
 
@@ -71,8 +71,7 @@ impl Statement for StoredDocuments {
     /// None of a document that is not waited for.
     type Answer = Option<Stored>;
 
-    // Most of what it costs, it costs once for all of its documents.
-    const PACE: Duration = Duration::from_millis(20);
+    const PACE: Duration = STORING;
 
     fn subject(fetched: &Fetched) -> Option<String> {
         Some(format!("{} {}", fetched.run_id, fetched.url))

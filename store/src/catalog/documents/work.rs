@@ -10,7 +10,7 @@ use super::{CrawlWork, artifact_of};
 use crate::catalog::{
     Artifact, CatalogError, SourceSettings,
     artifacts::{self, LATEST_COLUMNS},
-    batches::{Statement, question_of},
+    batches::{LOOKING_UP, Statement, question_of},
     failed,
 };
 
@@ -24,8 +24,7 @@ impl Statement for CrawlWorkOf {
     type Question = (Uuid, String);
     type Answer = Option<CrawlWork>;
 
-    // Many come at once where many are due.
-    const PACE: Duration = Duration::from_millis(10);
+    const PACE: Duration = LOOKING_UP;
 
     async fn ask(
         pool: &PgPool,

@@ -7,7 +7,11 @@ use jiff::Timestamp;
 use sqlx::{PgPool, Row, types::Json};
 
 use super::NewExtract;
-use crate::catalog::{CatalogError, batches::Statement, failed, sql_times};
+use crate::catalog::{
+    CatalogError,
+    batches::{STORING, Statement},
+    failed, sql_times,
+};
 
 /// Keeps what was taken out of artifacts, unless the same was kept before.
 #[derive(Debug)]
@@ -19,8 +23,7 @@ impl Statement for StoredExtracts {
     /// The extract's id.
     type Answer = i64;
 
-    // As with documents, most of what it costs, it costs once for all.
-    const PACE: Duration = Duration::from_millis(20);
+    const PACE: Duration = STORING;
 
     fn size((extract, _): &Self::Question) -> usize {
         let fields = extract.fields.values().flatten().map(String::len).sum::<usize>();

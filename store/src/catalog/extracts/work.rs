@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Extracted, ParseWork, StoredBytes};
 use crate::catalog::{
     CatalogError, SubscriptionSettings,
-    batches::{Statement, question_of},
+    batches::{LOOKING_UP, Statement, question_of},
     failed,
 };
 
@@ -30,8 +30,7 @@ impl Statement for ParseWorkOf {
     type Question = ParseQuestion;
     type Answer = Option<ParseWork>;
 
-    // Many come at once where many were fetched.
-    const PACE: Duration = Duration::from_millis(10);
+    const PACE: Duration = LOOKING_UP;
 
     async fn ask(pool: &PgPool, questions: &[ParseQuestion]) -> Result<Vec<Option<ParseWork>>, CatalogError> {
         let rows = sqlx::query(

@@ -9,7 +9,7 @@ use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use super::ExtractContent;
 use crate::catalog::{
     CatalogError, ExtractFields,
-    batches::{Statement, question_of},
+    batches::{LOOKING_UP, Statement, question_of},
     failed,
 };
 
@@ -24,8 +24,7 @@ impl Statement for ExtractContents {
     /// Those that there are, by their ids.
     type Answer = Vec<(i64, ExtractContent)>;
 
-    // Many come at once where many were fetched.
-    const PACE: Duration = Duration::from_millis(10);
+    const PACE: Duration = LOOKING_UP;
 
     async fn ask(pool: &PgPool, questions: &[Vec<i64>]) -> Result<Vec<Self::Answer>, CatalogError> {
         let (numbers, ids): (Vec<i64>, Vec<i64>) =

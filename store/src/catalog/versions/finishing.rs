@@ -9,7 +9,13 @@ use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{ComparedDocument, Head, MadeVersion, NewVersion, VersionWork, made_version};
-use crate::catalog::{Catalog, CatalogError, batches::Statement, failed, runs::end_if_complete, sql_times};
+use crate::catalog::{
+    Catalog, CatalogError,
+    batches::{STORING, Statement},
+    failed,
+    runs::end_if_complete,
+    sql_times,
+};
 
 impl Catalog {
     /// Makes the baseline that the document's head is in another selection or by another parser: `extract_id` is what was
@@ -108,8 +114,7 @@ impl Statement for FinishedDocuments {
     type Question = Compared;
     type Answer = ComparedDocument;
 
-    // As with documents that are stored, most of what it costs, it costs once for all.
-    const PACE: Duration = Duration::from_millis(20);
+    const PACE: Duration = STORING;
 
     fn size(compared: &Compared) -> usize {
         compared.new.as_ref().map_or(0, |new| new.change.get().len())

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{ComparedExtract, Head, VersionWork, made_version};
 use crate::catalog::{
     CatalogError,
-    batches::{Statement, question_of},
+    batches::{LOOKING_UP, Statement, question_of},
     failed,
 };
 
@@ -29,8 +29,7 @@ impl Statement for VersionWorkOf {
     type Question = VersionQuestion;
     type Answer = Option<VersionWork>;
 
-    // Many come at once where many were fetched.
-    const PACE: Duration = Duration::from_millis(10);
+    const PACE: Duration = LOOKING_UP;
 
     async fn ask(
         pool: &PgPool,
