@@ -12,7 +12,8 @@ use similar::{Algorithm, DiffTag, capture_diff_slices};
 const MOST_DIVISIONS: u32 = 8;
 /// Stretches of so few steps are not divided.
 const FEW_STEPS: usize = 64;
-/// Where nothing occurs once, so many in a row may. Where twice as many are alike, at least one such row is found.
+/// Where nothing occurs once, so many in a row may. Of the old sequence, rows are looked at that begin at multiples of this: a
+/// table of all would be as many times as large. One of them is in whatever is alike for nearly twice as long.
 const IN_A_ROW: usize = 8;
 /// The number of all that the old sequence lacks.
 const ONLY_NEW: u32 = 0;
@@ -93,7 +94,7 @@ impl Numbers {
         Self { old, new, occurrences: vec![Occurrences::default(); numbers.len() + 1] }
     }
 
-    /// Where in both is what occurs once in either part.
+    /// Where in both is what occurs once in each part.
     fn that_occur_once(&mut self, old: Range<usize>, new: Range<usize>) -> Vec<(usize, usize)> {
         self.look_at(&old, &new);
         let once = old.clone().filter_map(|place| {
@@ -211,7 +212,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Where in both begin those in a row that occur once in each: as many as are in the same order.
+    /// Where in both begin rows of which each has one: as many as are in the same order.
     fn anchors_in_a_row(&mut self, old: &Range<usize>, new: &Range<usize>) -> Vec<(usize, usize)> {
         let items = &self.items;
         let rows = self.rows.get_or_insert_with(|| {

@@ -23,7 +23,7 @@ const LEAST_PAGES_A_SECOND: f64 = 1000.0;
 const MOST_MILLISECONDS_OF_A_DIFF: f64 = 100.0;
 /// The exponent by which its cost grows with the texts.
 const MOST_GROWTH: f64 = 1.05;
-/// How often that is done for a figure: once is over in a millisecond, in which other things happen too.
+/// How often texts are compared for a figure: once is over in a millisecond, in which other things happen too.
 const COMPARISONS: usize = 10;
 /// In how many parts as much text is compared, to see how the cost grows.
 const PARTS: [usize; 3] = [1, 4, 16];
@@ -149,7 +149,7 @@ fn compare((_, old, new): &Texts) -> f64 {
 /// How it differs, and the two.
 type Texts = (&'static str, String, String);
 
-/// So many bytes of each kind, in so many texts, none of which is like another.
+/// So many bytes of each kind, in so many pairs of texts of different lines, but for the kind that has few.
 fn divided(bytes: usize, parts: usize) -> Vec<[Texts; 6]> {
     (0..parts).map(|part| texts(bytes / parts, part * bytes)).collect()
 }

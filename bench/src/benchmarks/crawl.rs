@@ -1,8 +1,8 @@
 //! The crawl role on real parts, all started for this and durable as in production.
 //!
-//! One run, in this order: documents are fetched that nobody has seen, and again when they are as they were, some times
-//! over, each time by a bare client too (the floor); large ones, many at a time; and, with the operator, one that is due
-//! while nothing else is.
+//! One run, in this order: documents are fetched that nobody has seen, and again when they are as they were, by the crawl
+//! role alone, by a bare client (the floor) and through all phases, some times over; large ones, many at a time; and, with
+//! the operator, one that is due while nothing else is.
 
 mod due;
 mod floor;
@@ -28,8 +28,6 @@ use work::{Until, Work};
 const PARTS: [Part; 5] = [Part::Etcd, Part::KubeApiserver, Part::Kafka, Part::Postgres, Part::Minio];
 /// The floor's writers: more only wait for each other.
 const FLOOR_WRITERS: usize = 8;
-/// Passes that do not count. A Kafka broker that has just been started compiles for as long as two take, a second of CPU each.
-const WARMING: usize = 2;
 /// How many times fewer documents than all, to see how the cost grows.
 const FEWER: [usize; 3] = [16, 4, 1];
 
@@ -97,23 +95,13 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         environment.clone().map(role)
     };
     let (comparing, all_phases) = (with_roles("parse,version"), with_roles("crawl,parse,version,deliver"));
-    // The first passes pay for connections, the group, the caches, plans made for empty tables, and the broker's compiler.
+    // The first pass and that of the first repeat pay for empty tables and the broker's compiler.
     let worker = tipstaff.worker(&environment);
-    for pass in 1..=WARMING {
-        progress(&format!("warming up, {pass} of {WARMING}"));
-        site.change();
-        work.fetch(&worker, 0..count, Until::Stored).await?;
-        compare(&tipstaff, &work, &comparing).await?;
-    }
-    worker.terminate().await;
-    let worker = tipstaff.worker(&all_phases);
-    progress("warming up all phases");
+    progress("warming up");
     site.change();
-    work.fetch(&worker, 0..count, Until::Ended).await?;
-    // Nobody has looked for targets of the versions that were made before.
-    work.planned(&worker).await?;
+    work.fetch(&worker, 0..count, Until::Stored).await?;
+    compare(&tipstaff, &work, &comparing).await?;
     worker.terminate().await;
-
     let (mut new, mut compared, mut same) = (Vec::new(), Vec::new(), Vec::new());
     let (mut new_floor, mut check_floor) = (Vec::new(), Vec::new());
     let (mut whole_new, mut whole_same) = (Vec::new(), Vec::new());
@@ -123,8 +111,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         let mut observed =
             Observed { statements: &statements, report: &mut report, is_last: repeat == arguments.repeats };
         let worker = tipstaff.worker(&environment);
-        // One that was started just now has no connections.
+        // One that was started just now has no connections and no caches.
+        progress(&format!("warming up, {of}"));
+        site.change();
         work.fetch(&worker, 0..count, Until::Stored).await?;
+        compare(&tipstaff, &work, &comparing).await?;
         progress(&format!("new documents, {of}"));
         site.change();
         new.push(observed.pass(&tipstaff, &work, &worker, Until::Stored, "new documents").await?);
@@ -150,6 +141,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         worker.terminate().await;
 
         let worker = tipstaff.worker(&all_phases);
+        progress(&format!("warming up all phases, {of}"));
+        site.change();
         work.fetch(&worker, 0..count, Until::Ended).await?;
         work.planned(&worker).await?;
         progress(&format!("all phases, {of}"));
@@ -332,6 +325,9 @@ async fn growth(
         progress(&format!("{some} of the documents, new ones"));
         site.change();
         points.push((some as f64, work.fetch(worker, 0..some, until).await?.seconds));
+        if matches!(until, Until::Ended) {
+            work.planned(worker).await?;
+        }
     }
     Ok(growth_exponent(&points))
 }

@@ -10,11 +10,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{PgPool, Row};
 
-use super::{
-    Catalog, CatalogError,
-    batches::{LOOKING_UP, Statement},
-    failed, sql_time, sql_times,
-};
+use super::{Catalog, CatalogError, batches::Statement, failed, sql_time, sql_times};
 
 /// A request for a slot.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +135,8 @@ impl Statement for ClaimedSlots {
     type Question = Claim;
     type Answer = Slot;
 
-    const PACE: Duration = LOOKING_UP;
+    // No longer: a slot begins when it was asked for, so that what a request waits here, the next one may come too early.
+    const PACE: Duration = Duration::from_millis(10);
 
     fn subject(claim: &Claim) -> Option<String> {
         Some(claim.host.clone())
