@@ -75,10 +75,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report, BoxError> {
         // The first time is not counted: it makes room in memory for those that follow.
         for repeat in 0..=arguments.repeats {
             let each = divided.each_ref().map(|parts| {
-                let pairs = (0..COMPARISONS).flat_map(|_| parts);
-                let compared: f64 = pairs.map(|texts| compare(&texts[index])).sum();
-                let pairs = parts.len() as f64;
-                (arguments.bytes as f64 / pairs, compared / COMPARISONS as f64 / pairs)
+                let compared = (0..COMPARISONS).flat_map(|_| parts).map(|texts| compare(&texts[index]));
+                let (milliseconds, count) = (compared.sum::<f64>() / COMPARISONS as f64, parts.len() as f64);
+                (arguments.bytes as f64 / count, milliseconds / count)
             });
             if repeat > 0 {
                 exponents.push(growth_exponent(&each));

@@ -102,6 +102,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, BoxError> {
     work.fetch(&worker, 0..count, Until::Stored).await?;
     compare(&tipstaff, &work, &comparing).await?;
     worker.terminate().await;
+
     let (mut new, mut compared, mut same) = (Vec::new(), Vec::new(), Vec::new());
     let (mut new_floor, mut check_floor) = (Vec::new(), Vec::new());
     let (mut whole_new, mut whole_same) = (Vec::new(), Vec::new());

@@ -135,7 +135,8 @@ impl Statement for ClaimedSlots {
     type Question = Claim;
     type Answer = Slot;
 
-    // No longer: a slot begins when it was asked for, so that what a request waits here, the next one may come too early.
+    // Shorter than that of others: a slot begins when it was asked for, and the next request may come too early by what this
+    // one waits here.
     const PACE: Duration = Duration::from_millis(10);
 
     fn subject(claim: &Claim) -> Option<String> {
