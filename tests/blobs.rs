@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
@@ -24,9 +25,12 @@ use uuid::Uuid;
 
 const MIB: usize = 1024 * 1024;
 
+const CATALOG: Uuid = Uuid::from_u128(1);
+
 /// Blobs of one kind, empty, and a spool to fill them from.
 struct Place {
     blobs: Arc<dyn Blobs>,
+    location: BlobLocation,
     spool: Spool,
     /// An address in these blobs where there is nothing.
     nothing: BlobUri,
@@ -37,10 +41,12 @@ impl Place {
     async fn directory() -> Self {
         let directory = TempDir::new().unwrap();
         let root = directory.path().join("blobs");
-        let blobs = connect(&BlobLocation::Directory(root.clone())).await.unwrap();
+        let location = BlobLocation::Directory(root.clone());
+        let blobs = connect(&location, CATALOG).await.unwrap();
         let nothing = BlobUri::File(root.canonicalize().unwrap().join("raw/1/2026/01/01/00.bin"));
         Self {
             blobs,
+            location,
             spool: Spool::open(directory.path().join("spool")).await.unwrap(),
             nothing,
             _directory: directory,
@@ -50,10 +56,12 @@ impl Place {
     async fn object_store() -> Self {
         let directory = TempDir::new().unwrap();
         let options = options(&directory).await;
-        let blobs = connect(&BlobLocation::S3(options.clone())).await.unwrap();
+        let location = BlobLocation::S3(options.clone());
+        let blobs = connect(&location, CATALOG).await.unwrap();
         let nothing = BlobUri::S3 { bucket: options.bucket, key: "raw/1/2026/01/01/00.bin".to_owned() };
         Self {
             blobs,
+            location,
             spool: Spool::open(directory.path().join("spool")).await.unwrap(),
             nothing,
             _directory: directory,
@@ -96,14 +104,15 @@ promises!(
     what_is_put_can_be_read,
     a_large_body_is_stored_whole,
     nothing_is_told_from_something,
-    the_same_body_can_be_put_by_many_at_once
+    the_same_body_can_be_put_by_many_at_once,
+    one_catalog_has_them_and_no_other
 );
 
 #[tokio::test]
 async fn objects_of_users_are_not_put_among_bodies() {
     let directory = TempDir::new().unwrap();
     let options = options(&directory).await;
-    let blobs = connect(&BlobLocation::S3(options.clone())).await.unwrap();
+    let blobs = connect(&BlobLocation::S3(options.clone()), CATALOG).await.unwrap();
     let put = async |key: &str| {
         blobs.put_object(&options.bucket, key, "application/json", "{}".into()).await.map(drop)
     };
@@ -149,6 +158,32 @@ async fn the_same_body_can_be_put_by_many_at_once(place: Place) {
     let (first, second, third) = tokio::join!(place.put(&body), place.put(&body), place.put(&body));
     assert!(first == second && second == third);
     assert_eq!(place.stored_hash(&first).await.0, body.sha256);
+}
+
+async fn one_catalog_has_them_and_no_other(place: Place) {
+    connect(&place.location, CATALOG).await.unwrap();
+    let other = Uuid::from_u128(2);
+    let error = connect(&place.location, other).await.unwrap_err();
+    assert!(matches!(error, BlobError::OtherCatalog { .. }) && !error.is_transient(), "{error:?}");
+    let said = error.to_string();
+    for named in ["/raw/catalog", &CATALOG.to_string(), &other.to_string()] {
+        assert!(said.contains(named), "{said}");
+    }
+
+    // Processes of two catalogs begin at once, several of each.
+    let location = &match place.location {
+        BlobLocation::Directory(path) => BlobLocation::Directory(path.with_file_name("beside")),
+        BlobLocation::S3(options) => {
+            BlobLocation::S3(S3Options { bucket: format!("{}-beside", options.bucket), ..options })
+        }
+    };
+    let catalogs = [1, 2, 1, 2, 1, 2].map(Uuid::from_u128);
+    let begun =
+        join_all(catalogs.map(async |catalog| (catalog, connect(location, catalog).await.is_ok()))).await;
+    let mut having: Vec<Uuid> = begun.iter().filter(|(_, ok)| *ok).map(|(catalog, _)| *catalog).collect();
+    assert_eq!(having.len(), 3, "{begun:?}");
+    having.dedup();
+    assert_eq!(having.len(), 1, "{begun:?}");
 }
 
 #[tokio::test]
@@ -248,7 +283,7 @@ async fn an_object_store_that_is_not_there_is_named() {
     let mut options = options(&directory).await;
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     options.endpoint = Some(format!("http://{nobody}"));
-    let error = connect(&BlobLocation::S3(options.clone())).await.unwrap_err();
+    let error = connect(&BlobLocation::S3(options.clone()), CATALOG).await.unwrap_err();
     assert!(error.is_transient());
     let shown = error.to_string();
     assert!(shown.contains(&options.bucket) && shown.contains("refused"), "{shown}");
@@ -263,14 +298,14 @@ async fn the_certificates_of_a_private_authority_are_trusted_where_it_is_named()
     let endpoint = Some(format!("https://{address}"));
     let options = S3Options { endpoint, ca_file: Some(ca_file.clone()), ..options(&directory).await };
 
-    let blobs = connect(&BlobLocation::S3(options.clone())).await.unwrap();
+    let blobs = connect(&BlobLocation::S3(options.clone()), CATALOG).await.unwrap();
     let spool = Spool::open(directory.path().join("spool")).await.unwrap();
     let body = spooled(&spool, b"encrypted on its way").await;
     let uri = blobs.put(&key(&body), &body).await.unwrap();
     assert!(blobs.exists(&uri).await.unwrap());
 
     let public_only = S3Options { ca_file: None, ..options.clone() };
-    let error = connect(&BlobLocation::S3(public_only)).await.unwrap_err();
+    let error = connect(&BlobLocation::S3(public_only), CATALOG).await.unwrap_err();
     assert!(events::error_chain(&error).contains("certificate"), "{}", events::error_chain(&error));
 
     for (text, said) in [(None, "could not read"), (Some("no certificate"), "PEM format")] {
@@ -408,7 +443,7 @@ async fn store_address() -> String {
 async fn through(proxy: &Proxy, directory: &TempDir) -> (Arc<dyn Blobs>, Spool) {
     let options =
         S3Options { endpoint: Some(format!("http://{}", proxy.address)), ..options(directory).await };
-    let blobs = connect(&BlobLocation::S3(options)).await.unwrap();
+    let blobs = connect(&BlobLocation::S3(options), CATALOG).await.unwrap();
     (blobs, Spool::open(directory.path().join("spool")).await.unwrap())
 }
 

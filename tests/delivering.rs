@@ -62,7 +62,7 @@ async fn a_run_is_one_signed_digest_and_each_of_its_changes_an_object() {
     let tipstaff = Installation::new("digest").await;
     let _operator = tipstaff.operator(&[]);
     let _worker = tipstaff.worker(&[]);
-    let bucket = tipstaff.stack.s3().unwrap().bucket;
+    let bucket = tipstaff.s3().bucket;
     let delivery = format!(
         "{{ name: clerks, webhook: {{ url: '{}', secretRef: {{ name: clerks, key: key }} }}, digest: {{ perRun: true }} }},
          {{ name: archive, s3: {{ bucket: {bucket}, prefix: delivered/ }} }}",

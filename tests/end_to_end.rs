@@ -66,7 +66,7 @@ async fn a_source_and_a_subscription_become_runs_events_artifacts_and_status() {
     let (hash, uri): (String, String) = (row.get("fetch_hash"), row.get("blob_uri"));
     assert_eq!(row.get::<String, _>("source_url"), origin.url());
     assert_eq!(row.get::<i32, _>("status"), 200);
-    let s3 = tipstaff.stack.s3().unwrap();
+    let s3 = tipstaff.s3();
     let (source_id, day): (i64, String) = (row.get("source_id"), row.get("day"));
     assert_eq!(uri, format!("s3://{}/raw/{source_id}/{day}/{hash}.bin", s3.bucket));
     let body = read_blob(&tipstaff.stack, &uri).await;
@@ -320,6 +320,39 @@ async fn a_message_that_is_no_event_goes_to_the_dead_letters_and_work_goes_on() 
         .unwrap();
     assert!(printed.contains("this is not an event") && printed.contains("dead_letter_reason"), "{printed}");
     tipstaff.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_leaves_the_bucket_of_another_catalog_alone() {
+    let (one, other) = tokio::join!(Installation::new("own-bucket"), Installation::new("no-bucket"));
+    let worker = one.worker(&[]);
+    eventually("a worker that works", Duration::from_secs(60), async || {
+        let log = worker.log();
+        if log.contains("working") { Ok(()) } else { Err(log) }
+    })
+    .await;
+
+    let refused = other.worker(&[("S3_BUCKET", one.s3().bucket)]);
+    let log = refused.log_path().to_owned();
+    assert!(!refused.wait().await.success());
+    let log = std::fs::read_to_string(log).unwrap();
+    let marker = format!("s3://{}/raw/catalog", one.s3().bucket);
+    assert!(
+        log.contains(&format!("{marker} says")) && log.contains("a bucket or directory of its own"),
+        "{log}"
+    );
+
+    // A second worker of the first is welcome.
+    worker.terminate().await;
+    let again = one.worker(&[]);
+    eventually("a worker that works again", Duration::from_secs(60), async || {
+        let log = again.log();
+        if log.contains("working") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    again.terminate().await;
+    one.remove().await;
+    other.remove().await;
 }
 
 /// The first event of each of the topics that a run passes through.

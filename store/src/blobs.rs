@@ -23,6 +23,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::io::AsyncRead;
+use uuid::Uuid;
 
 pub use credentials::S3Credentials;
 pub use directory::DirectoryBlobs;
@@ -75,15 +76,34 @@ pub enum BlobLocation {
     S3(S3Options),
 }
 
-/// Opens the blobs at `location`, creating its directory or bucket when missing.
-pub async fn connect(location: &BlobLocation) -> Result<Arc<dyn Blobs>, BlobError> {
+/// Opens the blobs at `location`, creating its directory or bucket when missing, for the catalog of this
+/// [identity](crate::catalog::Catalog::identity): the first that comes gets it, and no other.
+///
+/// # Errors
+/// [`BlobError::OtherCatalog`] when another catalog has it; others when it cannot be used.
+pub async fn connect(location: &BlobLocation, catalog: Uuid) -> Result<Arc<dyn Blobs>, BlobError> {
     match location {
-        BlobLocation::Directory(path) => Ok(Arc::new(DirectoryBlobs::open(path).await?)),
+        BlobLocation::Directory(path) => {
+            let blobs = DirectoryBlobs::open(path).await?;
+            blobs.claim(catalog).await?;
+            Ok(Arc::new(blobs))
+        }
         BlobLocation::S3(options) => {
             let blobs = S3Blobs::new(options)?;
             blobs.ensure_bucket().await?;
+            blobs.claim(catalog).await?;
             Ok(Arc::new(blobs))
         }
+    }
+}
+
+/// `owner` is what stands in the [`OWNER`] at `marker`.
+fn check_owner(marker: String, owner: &[u8], catalog: Uuid) -> Result<(), BlobError> {
+    let owner = String::from_utf8_lossy(owner).trim().to_owned();
+    if owner == catalog.to_string() {
+        Ok(())
+    } else {
+        Err(BlobError::OtherCatalog { marker, owner, catalog })
     }
 }
 
@@ -115,6 +135,10 @@ const NOT_A_BUCKET: &str = "it is not a bucket name: 3 to 63 lower-case letters,
 
 /// What the keys of blobs begin with.
 const RAW: &str = "raw/";
+
+/// The key that has the identity of the catalog whose blobs these are. It is among theirs, so that whoever may write them may write
+/// it, and is copied with them.
+const OWNER: &str = "raw/catalog";
 
 /// The key of a blob: `raw/{source_id}/{yyyy}/{mm}/{dd}/{sha256}.bin`, the day in UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

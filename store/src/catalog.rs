@@ -40,6 +40,7 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use uuid::Uuid;
 
 use artifacts::StoredBlobs;
 use batches::{Batches, Company};
@@ -303,6 +304,17 @@ impl Catalog {
             Ordering::Greater => self.oldest_program().await? <= wanted,
         };
         if fits { Ok(()) } else { Err(CatalogError::SchemaVersion { found, wanted }) }
+    }
+
+    /// What tells this catalog from all others: a number that it got with its schema, and that a copy of it has too.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn identity(&self) -> Result<Uuid, CatalogError> {
+        sqlx::query_scalar("select id from catalog_identity")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("read the catalog's identity"))
     }
 
     /// The newest migration that was applied; 0 when there is none.

@@ -54,7 +54,7 @@ async fn versions_that_are_not_kept_go_with_their_bodies_though_a_worker_is_kill
     ] {
         assert_eq!(tipstaff.count(table).await, 1, "{table}");
     }
-    let s3 = tipstaff.stack.s3().unwrap();
+    let s3 = tipstaff.s3();
     let client = s3_client(&s3);
     for uri in &uris[..2] {
         let key = uri.strip_prefix(&format!("s3://{}/", s3.bucket)).unwrap();

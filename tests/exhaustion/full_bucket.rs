@@ -1,9 +1,9 @@
 //! The disk under the bucket is full.
 
-use std::{fs::create_dir, time::Duration};
+use std::time::Duration;
 
 use sqlx::Row;
-use stack::{BUCKET, Part, Stack, StackOptions};
+use stack::{Part, Stack, StackOptions};
 use tests::{Installation, Origin, eventually, read_blob, sha256};
 
 use crate::{
@@ -35,7 +35,6 @@ async fn what_a_full_bucket_refuses_is_said_and_stored_once_when_there_is_room()
             return eprintln!("not run, since no small disk can be mounted here: {reason}");
         }
     };
-    create_dir(folder.join(BUCKET)).unwrap();
     service.start().await.unwrap();
 
     let tipstaff = Installation::new("full-bucket").await;

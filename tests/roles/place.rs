@@ -207,7 +207,9 @@ async fn tools(place: &Place, clock: &ManualClock, bus: &MemoryBus, folder: &Tem
     let allowed = AllowedAddresses::with_networks(["127.0.0.1/32".parse().unwrap()]);
     let clock = Arc::new(clock.clone());
     let secrets: Arc<dyn SecretReader> = Arc::new(SecretCache::new(ClusterSecrets::default(), clock.clone()));
-    let blobs = blobs::connect(&BlobLocation::Directory(folder.path().join("blobs"))).await.unwrap();
+    let identity = place.catalog.identity().await.unwrap();
+    let blobs =
+        blobs::connect(&BlobLocation::Directory(folder.path().join("blobs")), identity).await.unwrap();
     let client = GuardedClient::new(allowed.clone()).unwrap();
     // The program that is started again for a PDF is the worker, and not this test.
     let mut pdf_reader = pdf_reader::program().unwrap();

@@ -1,4 +1,4 @@
-//! Tipstaff's processes on the shared stack, kept apart from other tests by a namespace, a database and a prefix.
+//! Tipstaff's processes on the shared stack, kept apart from other tests by a namespace, a database, a bucket and a prefix.
 
 use std::{
     path::Path,
@@ -12,7 +12,7 @@ use events::{
 };
 use serde_json::Value;
 use sqlx::{PgPool, Row};
-use stack::{Part, Stack};
+use stack::{Part, S3, Stack};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -117,6 +117,11 @@ impl Installation {
         installation
     }
 
+    /// Its bucket, which its workers make: no other test's bodies are in it.
+    pub fn s3(&self) -> S3 {
+        S3 { bucket: self.namespace.clone(), ..self.stack.s3().unwrap() }
+    }
+
     /// Where its catalog is.
     pub fn database_url(&self) -> &str {
         &self.database_url
@@ -173,7 +178,8 @@ impl Installation {
         if self.stack.service(Part::Kafka).is_ok() {
             all.push(("KAFKA_BROKERS", self.stack.kafka_brokers().unwrap()));
         }
-        if let Ok(s3) = self.stack.s3() {
+        if self.stack.service(Part::Minio).is_ok() {
+            let s3 = self.s3();
             all.extend([
                 ("AWS_ENDPOINT_URL", s3.endpoint),
                 ("AWS_REGION", s3.region),

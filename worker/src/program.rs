@@ -26,6 +26,7 @@ use service::{
 use store::blobs::{self, BlobError, BlobLocation, Blobs, RecentBlobs, S3Credentials, S3Options, Spool};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// How long the object store may refuse or fail to answer at first: as long as the catalog, and shorter than a pod may take to
 /// start. One attempt more may be under way then.
@@ -150,10 +151,10 @@ pub async fn main() -> ExitCode {
 }
 
 /// Opens the blobs. An object store that does not answer may come up just now, beside this process.
-async fn connect_blobs(location: &BlobLocation) -> Result<Arc<dyn Blobs>, BlobError> {
+async fn connect_blobs(location: &BlobLocation, catalog: Uuid) -> Result<Arc<dyn Blobs>, BlobError> {
     let deadline = Instant::now() + STORE_ANSWERS_WITHIN;
     loop {
-        match blobs::connect(location).await {
+        match blobs::connect(location, catalog).await {
             Err(error @ BlobError::ObjectStore { denied: false, .. }) if Instant::now() < deadline => {
                 tracing::warn!(
                     error = error_chain(&error),
@@ -187,7 +188,8 @@ async fn run(arguments: Arguments) -> Result<(), events::BoxError> {
     let clock = Arc::new(SystemClock);
     let allowed = AllowedAddresses::with_networks(arguments.allow_cidrs);
     let location = arguments.blobs.location();
-    let Some(blobs) = shutdown.run_until_cancelled(connect_blobs(&location)).await else {
+    let identity = catalog.identity().await?;
+    let Some(blobs) = shutdown.run_until_cancelled(connect_blobs(&location, identity)).await else {
         return Ok(());
     };
     let roles: Vec<Role> = arguments.roles.into_iter().flatten().collect();
@@ -253,7 +255,8 @@ mod tests {
     #[tokio::test]
     async fn only_who_fetches_and_parses_remembers_what_was_stored() {
         let folder = tempfile::tempdir().unwrap();
-        let blobs = blobs::connect(&BlobLocation::Directory(folder.path().to_owned())).await.unwrap();
+        let blobs =
+            blobs::connect(&BlobLocation::Directory(folder.path().to_owned()), Uuid::nil()).await.unwrap();
         for (roles, remembers) in [
             (&[Role::Crawl][..], false),
             (&[Role::Parse, Role::Version], false),

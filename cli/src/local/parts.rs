@@ -81,7 +81,8 @@ impl Parts {
         lead.mend_late_deliveries(SignedDuration::ZERO, now).await?;
         // Nobody asks this process for its figures.
         let mut registry = Registry::default();
-        let blobs = blobs::connect(&BlobLocation::Directory(blob_dir(options))).await?;
+        let blobs =
+            blobs::connect(&BlobLocation::Directory(blob_dir(options)), catalog.identity().await?).await?;
         let allowed = AllowedAddresses::with_networks(options.allowed_networks.clone());
         let secrets: Arc<dyn SecretReader> = Arc::new(secrets);
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::default());

@@ -7,10 +7,11 @@ use std::path::{Component, Path, PathBuf};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::fs::File;
+use uuid::Uuid;
 
 use super::leftovers::{prepare_directory, run_blocking};
 use super::spool::Contents;
-use super::{BlobError, BlobKey, BlobReader, BlobUri, Blobs, SpooledBody, check_object};
+use super::{BlobError, BlobKey, BlobReader, BlobUri, Blobs, OWNER, SpooledBody, check_object, check_owner};
 
 /// Blobs are written here first, then renamed into place: on the same filesystem, and never seen half written.
 const INCOMING: &str = "incoming";
@@ -34,6 +35,28 @@ impl DirectoryBlobs {
         let root =
             tokio::fs::canonicalize(root).await.map_err(BlobError::file("open the directory", root))?;
         Ok(Self { root })
+    }
+
+    /// Makes the directory the catalog's, unless it is one's already.
+    ///
+    /// # Errors
+    /// [`BlobError::OtherCatalog`] when it is another's.
+    pub async fn claim(&self, catalog: Uuid) -> Result<(), BlobError> {
+        let (root, path) = (self.root.clone(), self.root.join(OWNER));
+        let owner = run_blocking({
+            let path = path.clone();
+            move || match fs::read(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let text = catalog.to_string();
+                    write_whole(&root, &path, Existing::Stays, |file| file.write_all(text.as_bytes()))?;
+                    fs::read(&path)
+                }
+                read => read,
+            }
+        })
+        .await
+        .map_err(BlobError::file("say whose the directory is in", &path))?;
+        check_owner(path.display().to_string(), &owner, catalog)
     }
 
     fn path_of<'a>(&self, uri: &'a BlobUri) -> Result<&'a Path, BlobError> {
@@ -100,7 +123,7 @@ impl Blobs for DirectoryBlobs {
         let root = self.root.clone();
         run_blocking({
             let path = path.clone();
-            move || write_whole(&root, &path, |file| file.write_all(&bytes))
+            move || write_whole(&root, &path, Existing::IsReplaced, |file| file.write_all(&bytes))
         })
         .await
         .map_err(BlobError::file("store the object", &path))?;
@@ -112,7 +135,7 @@ fn store(root: &Path, path: &Path, contents: &Contents, byte_size: u64) -> io::R
     if fs::metadata(path).is_ok_and(|there| there.len() == byte_size) {
         return Ok(());
     }
-    write_whole(root, path, |file| {
+    write_whole(root, path, Existing::IsReplaced, |file| {
         let copied = contents.copy_to(file)?;
         if copied != byte_size {
             let problem = format!("the spooled body has {copied} bytes instead of {byte_size}");
@@ -122,10 +145,18 @@ fn store(root: &Path, path: &Path, contents: &Contents, byte_size: u64) -> io::R
     })
 }
 
+/// What becomes of a file that is there already.
+#[derive(Clone, Copy)]
+enum Existing {
+    Stays,
+    IsReplaced,
+}
+
 /// Writes a file below `root` so that, whatever happens, it is there wholly or as it was.
 fn write_whole(
     root: &Path,
     path: &Path,
+    existing: Existing,
     write: impl FnOnce(&mut fs::File) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut incoming = tempfile::Builder::new().prefix(FILE_PREFIX).tempfile_in(root.join(INCOMING))?;
@@ -134,7 +165,13 @@ fn write_whole(
 
     let parent = path.parent().unwrap_or(root);
     create_directory(parent)?;
-    incoming.persist(path)?;
+    match existing {
+        Existing::IsReplaced => incoming.persist(path).map(drop)?,
+        Existing::Stays => match incoming.persist_noclobber(path) {
+            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        },
+    }
     sync_directory(parent)
 }
 

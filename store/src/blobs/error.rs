@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use uuid::Uuid;
+
 use super::uri::BlobUri;
 
 /// An error of the blobs or of the spool. It names what was touched; the cause is its source.
@@ -40,6 +42,21 @@ pub enum BlobError {
         uri: BlobUri,
         /// The storage that was asked.
         storage: String,
+    },
+
+    /// The bucket or directory is another catalog's.
+    #[error(
+        "{marker} says that what is stored there is of the catalog {owner:?}, and this one is {catalog}: two catalogs give the \
+         same keys, and what one removes the other may need. Give this one a bucket or directory of its own; if that catalog \
+         is gone for good, delete {marker}"
+    )]
+    OtherCatalog {
+        /// Where it is said: `s3://bucket/key`, or a file.
+        marker: String,
+        /// The identity of the catalog that has it.
+        owner: String,
+        /// The identity of the catalog that asked.
+        catalog: Uuid,
     },
 
     /// No blob is there.
@@ -82,9 +99,11 @@ impl BlobError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::File { .. } | Self::ObjectStore { .. } | Self::CredentialsFile { .. } => true,
-            Self::Configuration(_) | Self::InvalidUri { .. } | Self::Elsewhere { .. } | Self::NotFound(_) => {
-                false
-            }
+            Self::Configuration(_)
+            | Self::InvalidUri { .. }
+            | Self::Elsewhere { .. }
+            | Self::OtherCatalog { .. }
+            | Self::NotFound(_) => false,
         }
     }
 

@@ -28,11 +28,12 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use url::Url;
+use uuid::Uuid;
 
 use super::spool::Contents;
 use super::{
-    BlobError, BlobKey, BlobReader, BlobUri, Blobs, NOT_A_BUCKET, RAW, S3Credentials, SpooledBody,
-    check_object, is_bucket_name,
+    BlobError, BlobKey, BlobReader, BlobUri, Blobs, NOT_A_BUCKET, OWNER, RAW, S3Credentials, SpooledBody,
+    check_object, check_owner, is_bucket_name,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -139,6 +140,49 @@ impl S3Blobs {
                 Ok(())
             }
             Err(error) => Err(failure("create the bucket", self.bucket_uri(), error)),
+        }
+    }
+
+    /// Makes the bucket the catalog's, unless it is one's already.
+    ///
+    /// # Errors
+    /// [`BlobError::OtherCatalog`] when it is another's.
+    pub async fn claim(&self, catalog: Uuid) -> Result<(), BlobError> {
+        let marker = format!("{}/{OWNER}", self.bucket_uri());
+        let owner = match self.read(OWNER).await? {
+            Some(owner) => owner,
+            None => {
+                let put = self.client.put_object().bucket(&self.bucket).key(OWNER).content_type("text/plain");
+                let put = put.if_none_match("*").body(ByteStream::from(catalog.to_string().into_bytes()));
+                match put.send().await {
+                    // Another process was quicker. An object store that does not know the condition overwrites: who comes
+                    // last has it then, and whoever is another catalog's finds that out now or when it starts again.
+                    Err(error) if !matches!(status(&error), Some(409 | 412)) => {
+                        return Err(failure("store", marker, error));
+                    }
+                    _ => self.read(OWNER).await?.unwrap_or_default(),
+                }
+            }
+        };
+        check_owner(marker, &owner, catalog)
+    }
+
+    /// A small object of the bucket, if it is there.
+    async fn read(&self, key: &str) -> Result<Option<Bytes>, BlobError> {
+        let uri = || format!("{}/{key}", self.bucket_uri());
+        match self.client.get_object().bucket(&self.bucket).key(key).send().await {
+            Ok(object) => match object.body.collect().await {
+                Ok(body) => Ok(Some(body.into_bytes())),
+                Err(error) => Err(BlobError::ObjectStore {
+                    action: "read",
+                    target: uri(),
+                    reason: root_cause(&error).to_string(),
+                    denied: false,
+                    source: Box::new(error),
+                }),
+            },
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(failure("read", uri(), error)),
         }
     }
 

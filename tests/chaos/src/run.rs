@@ -30,7 +30,7 @@ pub async fn run(plan: &Plan) -> Result<Finished, Failure> {
     let arguments = ["-c", CONNECTIONS].map(|argument| (Part::Postgres, argument.to_owned())).into();
     let stack = Stack::start(&PARTS, StackOptions { arguments }).await?;
     let tipstaff = Arc::new(Installation::on(stack, "chaos").await);
-    let s3 = tipstaff.stack.s3()?;
+    let s3 = tipstaff.s3();
     let store: SocketAddr = tipstaff.stack.service(Part::Minio)?.address().into();
     let proxy = Proxy::start(store).await;
     let receiver = Receiver::start(plan.seed).await;

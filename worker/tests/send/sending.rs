@@ -39,7 +39,8 @@ impl Sending {
         let keys = keys.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()));
         let secrets = Arc::new(Clerks(Arc::new(SecretValues::new(keys))));
         let (bus, directory) = (MemoryBus::default(), TempDir::new().unwrap());
-        let blobs = connect(&BlobLocation::Directory(directory.path().join("blobs"))).await.unwrap();
+        let blobs =
+            connect(&BlobLocation::Directory(directory.path().join("blobs")), Uuid::nil()).await.unwrap();
         let client = GuardedClient::new(allowed).unwrap();
         let sender = Sender::new(client, secrets, mailer, Arc::new(bus.clone()), blobs);
         Self { sender, bus, directory }
