@@ -407,7 +407,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The names of all blobs.
+/// The names of all blobs, without the file that says whose they are.
 fn blobs(data: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut directories = vec![data.join("blobs")];
@@ -420,6 +420,7 @@ fn blobs(data: &Path) -> Vec<String> {
             }
         }
     }
+    names.retain(|name| name != "catalog");
     names
 }
 
