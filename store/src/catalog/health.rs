@@ -186,22 +186,22 @@ impl Catalog {
     }
 }
 
-/// Further tables of a statement, by which it notes that documents were brought in: `stored` has them, and `artifact` what
-/// shows them, by their `number`. That of the base URL shows that the source answers.
+/// Further tables of a statement, by which it notes that documents were brought in: `stored` has them, with the artifact
+/// that shows them. That of the base URL shows that the source answers.
 ///
 /// When it was fetched, and whether it is a change of the source, the artifact tells: several runs may share one, and what
 /// is new to a subscription need not be.
 pub(super) const ANSWERED: &str = "\
      answer as materialized ( \
-         select a.source_id, bool_or(s.is_base) as is_base, max(a.fetched_at) as fetched_at, \
-             max(a.fetched_at) filter (where a.fetch_hash is distinct from before.fetch_hash) as changed_at \
-         from stored s join artifact a on a.number = s.number left join lateral ( \
+         select s.source_id, bool_or(s.is_base) as is_base, max(s.fetched_at) as fetched_at, \
+             max(s.fetched_at) filter (where s.fetch_hash is distinct from before.fetch_hash) as changed_at \
+         from stored s left join lateral ( \
              select earlier.fetch_hash from artifacts earlier \
-             where earlier.source_id = a.source_id and earlier.source_url = a.source_url and earlier.id < a.id \
+             where earlier.source_id = s.source_id and earlier.source_url = s.source_url and earlier.id < s.artifact_id \
              order by earlier.id desc limit 1) before on true \
-         group by a.source_id), \
+         group by s.source_id), \
      answering as materialized ( \
-         select o.id from sources o where o.id in (select source_id from answer) order by o.id for no key update), \
+         select a.* from answer a join sources o on o.id = a.source_id order by o.id for no key update of o), \
      answered as ( \
          update sources o set health_written_at = clock_timestamp(), \
              last_fetch_at = greatest(o.last_fetch_at, a.fetched_at), \
@@ -212,7 +212,7 @@ pub(super) const ANSWERED: &str = "\
              failing_message = case when not a.is_base then o.failing_message end, \
              next_try_at = case when not a.is_base then o.next_try_at end, \
              held_back_until = case when not a.is_base then o.held_back_until end \
-         from answer a join answering locked on locked.id = a.source_id where o.id = a.source_id)";
+         from answering a where o.id = a.source_id)";
 
 /// Notes that the document of the base URL failed for good. Scheduled runs are held back then: for a minute at first, twice
 /// as long after each further failure, an hour at most.

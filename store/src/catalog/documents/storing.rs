@@ -110,42 +110,38 @@ pub(super) async fn store(
          inserted as ({inserted} returning id, run_id, source_id, source_url, fetch_hash, blob_uri, content_type, byte_size,
              fetched_at),
          artifact as materialized (
-             select d.number, a.id, a.source_id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size,
-                 a.fetched_at
+             select d.*, a.id as artifact_id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at
              from document d join inserted a on a.run_id = d.run_id and a.source_url = d.url
              union all
-             select d.number, a.id, a.source_id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size,
-                 a.fetched_at
+             select d.*, a.id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at
              from document d join artifacts a on a.id = d.known),
          -- As it was when it was last compared, and so from now on: what was fetched before and comes later is no version.
          same as materialized (
-             select d.number, h.subscription_id, h.url, h.artifact_id as seen_id, a.id, a.fetched_at
-             from document d join artifact a on a.number = d.number
-             join document_heads h on h.subscription_id = d.subscription_id and h.url = d.url
-             where not d.is_list and a.fetch_hash = h.fetch_hash and not h.is_gone and h.is_found <> d.is_base
-                 and h.selection_hash = d.selection_hash and h.parser_version = d.parser_version
+             select a.number, h.subscription_id, h.url, h.artifact_id as seen_id, a.artifact_id, a.fetched_at
+             from artifact a join document_heads h on h.subscription_id = a.subscription_id and h.url = a.url
+             where not a.is_list and a.fetch_hash = h.fetch_hash and not h.is_gone and h.is_found <> a.is_base
+                 and h.selection_hash = a.selection_hash and h.parser_version = a.parser_version
              order by h.subscription_id, h.url for no key update of h),
          moved as (
-             update document_heads h set artifact_id = newest.id
+             update document_heads h set artifact_id = newest.artifact_id
              from (select distinct on (subscription_id, url) * from same
-                   order by subscription_id, url, fetched_at desc, id desc) newest
+                   order by subscription_id, url, fetched_at desc, artifact_id desc) newest
              join artifacts seen on seen.id = newest.seen_id
              where h.subscription_id = newest.subscription_id and h.url = newest.url
-                 and (seen.fetched_at, seen.id) < (newest.fetched_at, newest.id)),
+                 and (seen.fetched_at, seen.id) < (newest.fetched_at, newest.artifact_id)),
          compared as materialized (
-             select d.*, a.id as artifact_id, a.fetch_hash is distinct from h.fetch_hash as is_changed,
-                 d.is_list or exists (select from same where same.number = d.number) as is_finished
-             from document d join artifact a on a.number = d.number
-             left join document_heads h on h.subscription_id = d.subscription_id and h.url = d.url),
+             select a.*, a.fetch_hash is distinct from h.fetch_hash and not a.is_list as is_changed,
+                 a.is_list or a.number in (select number from same) as is_finished
+             from artifact a left join document_heads h on h.subscription_id = a.subscription_id and h.url = a.url),
          stored as (
              update documents d set artifact_id = c.artifact_id, message = c.note,
                  phase = case when c.is_finished then 'Stored' else 'Fetched' end,
                  finished_at = case when c.is_finished then c.now end,
-                 changed = c.is_changed and not c.is_list,
+                 changed = c.is_changed,
                  is_whole = case when c.is_list then not c.misses_some end,
                  marker = case when not c.is_cut_short then d.marker end
              from compared c where d.run_id = c.run_id and d.url = c.url
-             returning c.number, d.run_id, d.url, d.changed, d.is_base, c.is_finished, c.is_list, c.note, c.now),
+             returning c.*),
          ended as (
              update runs r set finished_at = s.now, phase = 'Succeeded', changed = false, message = s.note, reason = $10
              from stored s
@@ -153,9 +149,9 @@ pub(super) async fn store(
                  and not exists (select from documents other where other.run_id = s.run_id and other.url <> s.url)
              returning r.id),
          {answered}
-         select s.number as question, a.id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at,
-             s.changed, s.is_finished, exists (select from ended where ended.id = s.run_id) as has_run_ended
-         from stored s join artifact a on a.number = s.number"
+         select number as question, artifact_id as id, source_url, fetch_hash, blob_uri, content_type, byte_size, fetched_at,
+             is_changed as changed, is_finished, run_id in (select id from ended) as has_run_ended
+         from stored"
     );
     let query = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(documents.iter().map(|document| document.run_id).collect::<Vec<_>>())
