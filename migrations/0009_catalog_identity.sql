@@ -1,7 +1,10 @@
--- Which catalog this is, also in a copy of it. The bucket that it uses says so, and no other catalog uses that bucket: keys begin with
--- a source's number, which two catalogs give twice, and what one removes the other may need.
+-- Which catalog this is. The bucket that it uses says so, and no other catalog uses that bucket: keys begin with a source's number,
+-- which two catalogs give twice, and what one removes the other may need.
 create table catalog_identity (
     only_row boolean primary key default true check (only_row),
-    id       uuid    not null default gen_random_uuid()
+    id       uuid    not null
 );
-insert into catalog_identity default values;
+-- It follows from when the catalog was made, to the microsecond, and how many nanoseconds that took: so a copy from before this
+-- migration gets the same when it is brought back and migrated.
+insert into catalog_identity (id)
+    select md5(extract(epoch from installed_on) || ' ' || execution_time)::uuid from _sqlx_migrations where version = 1;

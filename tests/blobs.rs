@@ -178,15 +178,64 @@ async fn one_catalog_has_them_and_no_other(place: Place) {
             BlobLocation::S3(S3Options { bucket: format!("{}-beside", options.bucket), ..options })
         }
     };
-    let begin = async |number: usize| {
+    let begun = join_all((0..PROCESSES).map(async |number| {
         let catalog = Uuid::from_u128(1 + number as u128 % 2);
-        connect(location, catalog).await.ok().map(|_| catalog)
-    };
-    let begun = join_all((0..PROCESSES).map(begin)).await;
-    let mut having: Vec<Uuid> = begun.iter().flatten().copied().collect();
-    assert_eq!(having.len(), PROCESSES / 2, "{begun:?}");
+        (catalog, connect(location, catalog).await)
+    }))
+    .await;
+    let mut having = Vec::new();
+    for (catalog, blobs) in begun {
+        match blobs {
+            Ok(_) => having.push(catalog),
+            Err(error) => assert!(matches!(error, BlobError::OtherCatalog { .. }), "{error:?}"),
+        }
+    }
+    assert_eq!(having.len(), PROCESSES / 2);
     having.dedup();
-    assert_eq!(having.len(), 1, "{begun:?}");
+    assert_eq!(having.len(), 1);
+}
+
+#[tokio::test]
+async fn what_another_catalog_has_is_not_deleted() {
+    let directory = TempDir::new().unwrap();
+    let (shared, own) = (options(&directory).await, options(&TempDir::new().unwrap()).await);
+    let own = S3Options { credentials: shared.credentials.clone(), ..own };
+    let spool = Spool::open(directory.path().join("spool")).await.unwrap();
+    let body = spooled(&spool, b"evidence").await;
+    let other = Uuid::from_u128(2);
+    let theirs = connect(&BlobLocation::S3(shared.clone()), other).await.unwrap();
+    let uri = theirs.put(&key(&body), &body).await.unwrap();
+
+    // Its row names the bucket that both had.
+    let ours = connect(&BlobLocation::S3(own.clone()), CATALOG).await.unwrap();
+    let error = ours.delete(&uri).await.unwrap_err();
+    assert!(
+        matches!(&error, BlobError::OtherCatalog { owner: Some(owner), .. } if *owner == other.to_string()),
+        "{error:?}"
+    );
+    assert!(theirs.exists(&uri).await.unwrap());
+
+    // In a bucket that was configured before, its own is deleted.
+    let moved = S3Options { bucket: format!("{}-moved", own.bucket), ..own };
+    let moved = connect(&BlobLocation::S3(moved), other).await.unwrap();
+    moved.delete(&uri).await.unwrap();
+    assert!(!theirs.exists(&uri).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_object_store_that_knows_no_condition_or_takes_nothing_without_a_checksum_is_used() {
+    for trouble in [Trouble::NoConditions, Trouble::NoneWithoutChecksum] {
+        let (directory, proxy) = (TempDir::new().unwrap(), Proxy::start(trouble).await);
+        let (blobs, _) = through(&proxy, &directory).await;
+        assert_eq!(proxy.had_trouble(), trouble == Trouble::NoConditions);
+        blobs
+            .put_object(&blobs_bucket(&directory), "changes/id.json", "application/json", "{}".into())
+            .await
+            .unwrap();
+        let error =
+            connect(&BlobLocation::S3(options(&directory).await), Uuid::from_u128(2)).await.unwrap_err();
+        assert!(matches!(error, BlobError::OtherCatalog { .. }), "{error:?}");
+    }
 }
 
 #[tokio::test]
@@ -238,7 +287,8 @@ async fn bytes_damaged_on_the_way_are_not_stored() {
 async fn the_bucket_is_created_once_by_however_many() {
     let directory = TempDir::new().unwrap();
     let options = options(&directory).await;
-    let (first, second) = (S3Blobs::new(&options).unwrap(), S3Blobs::new(&options).unwrap());
+    let (first, second) =
+        (S3Blobs::new(&options, CATALOG).unwrap(), S3Blobs::new(&options, CATALOG).unwrap());
     let spool = Spool::open(directory.path()).await.unwrap();
     let body = spooled(&spool, b"x").await;
 
@@ -260,7 +310,7 @@ async fn credentials_are_read_anew_when_their_file_changes() {
     let directory = TempDir::new().unwrap();
     let options = options(&directory).await;
     let right = std::fs::read_to_string(credentials_path(&directory)).unwrap();
-    let blobs = S3Blobs::new(&options).unwrap();
+    let blobs = S3Blobs::new(&options, CATALOG).unwrap();
 
     std::fs::write(
         credentials_path(&directory),
@@ -316,7 +366,7 @@ async fn the_certificates_of_a_private_authority_are_trusted_where_it_is_named()
             Some(text) => std::fs::write(&ca_file, text).unwrap(),
             None => std::fs::remove_file(&ca_file).unwrap(),
         }
-        let error = S3Blobs::new(&options).unwrap_err().to_string();
+        let error = S3Blobs::new(&options, CATALOG).unwrap_err().to_string();
         assert!(error.contains(said) && error.contains("ca.crt"), "{error}");
     }
 }
@@ -368,12 +418,12 @@ async fn options_that_cannot_work_are_refused() {
         S3Options { endpoint: Some("minio:9000".to_owned()), ..right.clone() },
         S3Options { endpoint: Some("http://user:pass@minio:9000".to_owned()), ..right.clone() },
     ] {
-        let error = S3Blobs::new(&wrong).unwrap_err();
+        let error = S3Blobs::new(&wrong, CATALOG).unwrap_err();
         assert!(matches!(error, BlobError::Configuration(_)), "{error:?}");
         assert!(!error.to_string().contains("pass"), "{error}");
     }
     let elsewhere = BlobUri::File(PathBuf::from("/var/lib/blobs/x"));
-    let error = S3Blobs::new(&right).unwrap().exists(&elsewhere).await.unwrap_err();
+    let error = S3Blobs::new(&right, CATALOG).unwrap().exists(&elsewhere).await.unwrap_err();
     assert!(matches!(error, BlobError::Elsewhere { .. }), "{error:?}");
 }
 
@@ -463,13 +513,34 @@ struct ProxyState {
     had_trouble: AtomicBool,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Trouble {
     None,
     /// Closes the first connection on which a mebibyte was sent.
     BreakOnce,
     /// Changes a byte of every body that consists of x.
     Damage,
+    /// Answers 501 to a request that has a condition.
+    NoConditions,
+    /// Refuses an object without a checksum, as where objects are locked.
+    NoneWithoutChecksum,
+}
+
+impl Trouble {
+    /// How it answers a request that begins like this instead of the object store.
+    fn answer(self, bytes: &[u8]) -> Option<&'static str> {
+        let request = String::from_utf8_lossy(bytes).to_lowercase();
+        let is_object = request.starts_with("put /") && request.contains("x-id=putobject");
+        match self {
+            Self::NoConditions if is_object && request.contains("\r\nif-none-match:") => {
+                Some("501 Not Implemented")
+            }
+            Self::NoneWithoutChecksum if is_object && !request.contains("\r\nx-amz-checksum-sha256:") => {
+                Some("400 Bad Request")
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Proxy {
@@ -491,9 +562,14 @@ impl Proxy {
                 let (mut from_server, to_server) = server.into_split();
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    tokio::select! {
-                        () = shared.forward(from_client, to_server) => {}
-                        _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+                    let answer = tokio::select! {
+                        answer = shared.forward(from_client, to_server) => answer,
+                        _ = tokio::io::copy(&mut from_server, &mut to_client) => None,
+                    };
+                    if let Some(status) = answer {
+                        let answer =
+                            format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                        let _ = to_client.write_all(answer.as_bytes()).await;
                     }
                 });
             }
@@ -511,24 +587,30 @@ impl Proxy {
 }
 
 impl ProxyState {
-    async fn forward(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    /// What the client is told instead of what the object store says, if that is the trouble.
+    async fn forward(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Option<&'static str> {
         let (mut buffer, mut on_this) = (vec![0; 64 * 1024], 0);
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            if let Some(answer) = self.trouble.answer(&buffer[..length]) {
+                self.had_trouble.store(true, Ordering::SeqCst);
+                return Some(answer);
+            }
             on_this += length;
             self.sent.fetch_add(length, Ordering::SeqCst);
             if self.trouble == Trouble::BreakOnce
                 && on_this > MIB
                 && !self.had_trouble.swap(true, Ordering::SeqCst)
             {
-                return;
+                return None;
             }
             if self.trouble == Trouble::Damage && length > 64 && buffer[..length].ends_with(&[b'x'; 64]) {
                 buffer[length - 1] = b'y';
                 self.had_trouble.store(true, Ordering::SeqCst);
             }
             if to.write_all(&buffer[..length]).await.is_err() {
-                return;
+                return None;
             }
         }
+        None
     }
 }

@@ -240,6 +240,24 @@ async fn edits_take_effect_and_nothing_stays_behind() {
 }
 
 #[tokio::test]
+async fn the_blobs_of_another_database_are_left_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let (site, _) = site_with_editions().await;
+    let (file, data) = (place.path().join("court.yaml"), place.path().join("data"));
+    fs::write(&file, manifest("court", &site.opinions_url(), YEARLY, Some("first"))).unwrap();
+    assert_eq!(once(&file, &data, &LOOPBACK).await.code, Some(0));
+    assert_eq!(once(&file, &data, &LOOPBACK).await.code, Some(0));
+
+    fs::write(data.join("blobs/raw/catalog"), "ae0e9e2a-6f6b-4a0e-8c86-3f1d1b0a2a11").unwrap();
+    let refused = once(&file, &data, &LOOPBACK).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let said =
+        "blobs/raw/catalog says that what is stored there belongs to ae0e9e2a-6f6b-4a0e-8c86-3f1d1b0a2a11";
+    assert!(refused.errors.contains(said), "{refused:?}");
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn a_lost_database_is_a_clear_error() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("court.yaml");

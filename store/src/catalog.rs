@@ -306,7 +306,7 @@ impl Catalog {
         if fits { Ok(()) } else { Err(CatalogError::SchemaVersion { found, wanted }) }
     }
 
-    /// What tells this catalog from all others: a number that it got with its schema, and that a copy of it has too.
+    /// What tells this catalog from all others but its copies: it follows from when its schema was made.
     ///
     /// # Errors
     /// When the catalog fails.

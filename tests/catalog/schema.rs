@@ -15,6 +15,24 @@ async fn migrating_again_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_catalog_keeps_its_identity_and_no_other_has_it() {
+    let place = Place::empty().await;
+    place.catalog.migrate().await.unwrap();
+    let identity = place.catalog.identity().await.unwrap();
+    place.catalog.migrate().await.unwrap();
+    assert_eq!(place.catalog.identity().await.unwrap(), identity);
+
+    // As a copy from before there were identities is when it is brought back.
+    place.execute("drop table catalog_identity; delete from _sqlx_migrations where version >= 9").await;
+    place.catalog.migrate().await.unwrap();
+    assert_eq!(place.catalog.identity().await.unwrap(), identity);
+
+    let other = Place::empty().await;
+    other.catalog.migrate().await.unwrap();
+    assert_ne!(other.catalog.identity().await.unwrap(), identity);
+}
+
+#[tokio::test]
 async fn two_processes_may_migrate_at_the_same_time() {
     let place = Place::empty().await;
     let other = place.other_process().await;

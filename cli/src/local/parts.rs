@@ -74,6 +74,9 @@ impl Parts {
         let catalog =
             Catalog::connect(database_url, CONNECTIONS, CONNECT_WITHIN).await?.asked_by(CONCURRENCY);
         catalog.migrate().await.map_err(|error| does_not_fit(error, options))?;
+        // Before anything is written to a catalog whose blobs these are not.
+        let blobs =
+            blobs::connect(&BlobLocation::Directory(blob_dir(options)), catalog.identity().await?).await?;
         let now = clock.now();
         let lead = catalog.lead(catalog.epoch().await? + 1, "tipstaff local", now).await?;
         // The bus of the last process is gone with all that was on it.
@@ -81,8 +84,6 @@ impl Parts {
         lead.mend_late_deliveries(SignedDuration::ZERO, now).await?;
         // Nobody asks this process for its figures.
         let mut registry = Registry::default();
-        let blobs =
-            blobs::connect(&BlobLocation::Directory(blob_dir(options)), catalog.identity().await?).await?;
         let allowed = AllowedAddresses::with_networks(options.allowed_networks.clone());
         let secrets: Arc<dyn SecretReader> = Arc::new(secrets);
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::default());

@@ -46,15 +46,16 @@ pub enum BlobError {
 
     /// The bucket or directory is another catalog's.
     #[error(
-        "{marker} says that what is stored there is of the catalog {owner:?}, and this one is {catalog}: two catalogs give the \
-         same keys, and what one removes the other may need. Give this one a bucket or directory of its own; if that catalog \
-         is gone for good, delete {marker}"
+        "{marker} says that what is stored there belongs to {}, and this catalog is {catalog}: two catalogs give the same keys, \
+         and what one removes the other may need. Give this one a bucket or directory of its own; if the other is gone for good, \
+         delete {marker}",
+        owner.as_deref().unwrap_or("nobody")
     )]
     OtherCatalog {
         /// Where it is said: `s3://bucket/key`, or a file.
         marker: String,
-        /// The identity of the catalog that has it.
-        owner: String,
+        /// The identity of the catalog that has it; none where nothing says so.
+        owner: Option<String>,
         /// The identity of the catalog that asked.
         catalog: Uuid,
     },

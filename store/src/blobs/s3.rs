@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use sha2::{Digest, Sha256};
 use url::Url;
 use uuid::Uuid;
 
@@ -76,6 +78,7 @@ pub struct S3Blobs {
     client: Client,
     bucket: String,
     region: String,
+    catalog: Uuid,
 }
 
 impl fmt::Debug for S3Blobs {
@@ -85,8 +88,9 @@ impl fmt::Debug for S3Blobs {
 }
 
 impl S3Blobs {
-    /// A client for the bucket; nothing is asked of the object store yet.
-    pub fn new(options: &S3Options) -> Result<Self, BlobError> {
+    /// A client for the bucket, for the catalog of this [identity](crate::catalog::Catalog::identity); nothing is asked of the
+    /// object store yet.
+    pub fn new(options: &S3Options, catalog: Uuid) -> Result<Self, BlobError> {
         let encrypted = check(options)?;
         let mut config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -106,6 +110,7 @@ impl S3Blobs {
             client: Client::from_conf(config.build()),
             bucket: options.bucket.clone(),
             region: options.region.clone(),
+            catalog,
         })
     }
 
@@ -147,42 +152,61 @@ impl S3Blobs {
     ///
     /// # Errors
     /// [`BlobError::OtherCatalog`] when it is another's.
-    pub async fn claim(&self, catalog: Uuid) -> Result<(), BlobError> {
-        let marker = format!("{}/{OWNER}", self.bucket_uri());
-        let owner = match self.read(OWNER).await? {
+    pub async fn claim(&self) -> Result<(), BlobError> {
+        let owner = match self.owner_of(&self.bucket).await? {
             Some(owner) => owner,
             None => {
-                let put = self.client.put_object().bucket(&self.bucket).key(OWNER).content_type("text/plain");
-                let put = put.if_none_match("*").body(ByteStream::from(catalog.to_string().into_bytes()));
-                match put.send().await {
-                    // Another process was quicker. An object store that does not know the condition overwrites: who comes
-                    // last has it then, and whoever is another catalog's finds that out now or when it starts again.
-                    Err(error) if !matches!(status(&error), Some(409 | 412)) => {
-                        return Err(failure("store", marker, error));
-                    }
-                    _ => self.read(OWNER).await?.unwrap_or_default(),
-                }
+                self.put_owner().await?;
+                let there = self.owner_of(&self.bucket).await?;
+                there.ok_or_else(|| BlobError::ObjectStore {
+                    action: "read",
+                    target: marker_of(&self.bucket),
+                    reason: "it is not there, though it was written just now".to_owned(),
+                    denied: false,
+                    source: Box::new(io::Error::from(io::ErrorKind::NotFound)),
+                })?
             }
         };
-        check_owner(marker, &owner, catalog)
+        check_owner(marker_of(&self.bucket), Some(&owner), self.catalog)
     }
 
-    /// A small object of the bucket, if it is there.
-    async fn read(&self, key: &str) -> Result<Option<Bytes>, BlobError> {
-        let uri = || format!("{}/{key}", self.bucket_uri());
-        match self.client.get_object().bucket(&self.bucket).key(key).send().await {
+    /// Says in the bucket that it is the catalog's, or finds that another process has said whose it is.
+    async fn put_owner(&self) -> Result<(), BlobError> {
+        let text = self.catalog.to_string();
+        // An object store that does not know the condition overwrites, or refuses it: who comes last has the bucket then, and
+        // the other catalog finds that out when it reads it, now or when it starts again.
+        for condition in [Some("*"), None] {
+            let put = self.client.put_object().bucket(&self.bucket).key(OWNER).content_type("text/plain");
+            let put = put
+                .set_if_none_match(condition.map(str::to_owned))
+                .checksum_sha256(checksum_of(text.as_bytes()))
+                .body(ByteStream::from(text.clone().into_bytes()));
+            match put.send().await {
+                Err(error) if condition.is_some() && status(&error) == Some(501) => {}
+                Err(error) if !matches!(status(&error), Some(409 | 412)) => {
+                    return Err(failure("store", marker_of(&self.bucket), error));
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// What a bucket says about whose it is.
+    async fn owner_of(&self, bucket: &str) -> Result<Option<Bytes>, BlobError> {
+        match self.client.get_object().bucket(bucket).key(OWNER).send().await {
             Ok(object) => match object.body.collect().await {
                 Ok(body) => Ok(Some(body.into_bytes())),
                 Err(error) => Err(BlobError::ObjectStore {
                     action: "read",
-                    target: uri(),
+                    target: marker_of(bucket),
                     reason: root_cause(&error).to_string(),
                     denied: false,
                     source: Box::new(error),
                 }),
             },
             Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(failure("read", uri(), error)),
+            Err(error) => Err(failure("read", marker_of(bucket), error)),
         }
     }
 
@@ -241,6 +265,10 @@ impl Blobs for S3Blobs {
 
     async fn delete(&self, uri: &BlobUri) -> Result<(), BlobError> {
         let (bucket, key) = self.object(uri)?;
+        // One that was configured before: it may have been another catalog's, too.
+        if bucket != self.bucket {
+            check_owner(marker_of(bucket), self.owner_of(bucket).await?.as_deref(), self.catalog)?;
+        }
         match self.client.delete_object().bucket(bucket).key(key).send().await {
             Err(error) if !is_missing(&error) => Err(failure("delete", uri.to_string(), error)),
             _ => Ok(()),
@@ -261,7 +289,8 @@ impl Blobs for S3Blobs {
             return Err(BlobError::InvalidUri { uri: uri.to_string(), reason });
         }
         let put = self.client.put_object().bucket(bucket).key(key).content_type(content_type);
-        put.body(ByteStream::from(bytes))
+        put.checksum_sha256(checksum_of(&bytes))
+            .body(ByteStream::from(bytes))
             .send()
             .await
             .map_err(|error| failure("store", uri.to_string(), error))?;
@@ -350,6 +379,17 @@ async fn stream(body: &SpooledBody) -> Result<ByteStream, BlobError> {
             .await
             .map_err(|error| BlobError::file("open", file.path())(std::io::Error::other(error))),
     }
+}
+
+/// What says whose a bucket is.
+fn marker_of(bucket: &str) -> String {
+    format!("s3://{bucket}/{OWNER}")
+}
+
+/// The SHA-256 as S3 wants it. With it an object store refuses bytes that were damaged on the way, and where objects are locked
+/// some take none without.
+fn checksum_of(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(Sha256::digest(bytes))
 }
 
 /// The hash as S3 wants it: base64 of its bytes.

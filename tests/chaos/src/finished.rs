@@ -155,7 +155,7 @@ impl Finished {
             changes: self.ledger.count(),
             deliveries: (taken.len(), taken.len() - ids.len()),
             dead_letters: state.records.iter().filter(|record| record.topic.ends_with(".dlq")).count(),
-            blobs: state.bucket.hashes.len(),
+            blobs: state.bucket.hashes.keys().filter(|uri| uri.ends_with(".bin")).count(),
             restarts: state.catalog.runs.iter().map(|run| i64::from(run.restarts)).sum(),
             longest_outage: self.longest_outage.clone(),
             quiet_after: self.quiet_after,

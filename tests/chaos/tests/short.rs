@@ -159,7 +159,7 @@ async fn with_damaged_catalog(finished: &Finished, state: &State, statement: &'s
 }
 
 async fn a_damaged_bucket_is_noticed(finished: &Finished, state: &State) {
-    let key = finished.bucket.keys().await.unwrap().into_iter().find(|key| key.starts_with("raw/")).unwrap();
+    let key = finished.bucket.keys().await.unwrap().into_iter().find(|key| key.ends_with(".bin")).unwrap();
     let body = finished.bucket.get(&key).await.unwrap();
     let violations = async || {
         let state = State { bucket: finished.bucket.read().await.unwrap(), ..state.clone() };

@@ -11,7 +11,7 @@ use changes::{
 use events::memory::MemoryBus;
 use jiff::Timestamp;
 use serde_json::json;
-use store::blobs::{BlobLocation, connect};
+use store::blobs::DirectoryBlobs;
 use store::catalog::{DigestSettings, SecretKey, TargetPlace, TargetSettings};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -39,8 +39,7 @@ impl Sending {
         let keys = keys.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()));
         let secrets = Arc::new(Clerks(Arc::new(SecretValues::new(keys))));
         let (bus, directory) = (MemoryBus::default(), TempDir::new().unwrap());
-        let blobs =
-            connect(&BlobLocation::Directory(directory.path().join("blobs")), Uuid::nil()).await.unwrap();
+        let blobs = Arc::new(DirectoryBlobs::open(directory.path().join("blobs")).await.unwrap());
         let client = GuardedClient::new(allowed).unwrap();
         let sender = Sender::new(client, secrets, mailer, Arc::new(bus.clone()), blobs);
         Self { sender, bus, directory }
