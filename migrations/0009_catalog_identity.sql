@@ -5,6 +5,7 @@ create table catalog_identity (
     id       uuid    not null
 );
 -- It follows from when the catalog was made, to the microsecond, and how many nanoseconds that took: so a copy from before this
--- migration gets the same when it is brought back and migrated.
+-- migration gets the same when it is brought back and migrated. It is a hash of that, of which a uuid has room for the first half.
 insert into catalog_identity (id)
-    select md5(extract(epoch from installed_on) || ' ' || execution_time)::uuid from _sqlx_migrations where version = 1;
+    select substr(encode(sha256(convert_to(extract(epoch from installed_on) || ' ' || execution_time, 'UTF8')), 'hex'), 1, 32)::uuid
+    from _sqlx_migrations where version = 1;

@@ -210,7 +210,7 @@ async fn what_another_catalog_has_is_not_deleted() {
     let ours = connect(&BlobLocation::S3(own.clone()), CATALOG).await.unwrap();
     let error = ours.delete(&uri).await.unwrap_err();
     assert!(
-        matches!(&error, BlobError::OtherCatalog { owner: Some(owner), .. } if *owner == other.to_string()),
+        matches!(&error, BlobError::OtherCatalog { owner, .. } if *owner == other.to_string()),
         "{error:?}"
     );
     assert!(theirs.exists(&uri).await.unwrap());
@@ -220,6 +220,9 @@ async fn what_another_catalog_has_is_not_deleted() {
     let moved = connect(&BlobLocation::S3(moved), other).await.unwrap();
     moved.delete(&uri).await.unwrap();
     assert!(!theirs.exists(&uri).await.unwrap());
+    // As from one that is gone, or that nobody says is his.
+    let gone = BlobUri::S3 { bucket: format!("{}-gone", shared.bucket), key: key(&body).as_str().to_owned() };
+    moved.delete(&gone).await.unwrap();
 }
 
 #[tokio::test]

@@ -50,8 +50,8 @@ pub trait Blobs: fmt::Debug + Send + Sync {
     /// Whether there is a blob at `uri`.
     async fn exists(&self, uri: &BlobUri) -> Result<bool, BlobError>;
 
-    /// Deletes the blob at `uri`, or finds that there is none. In another bucket than the one that is configured only what is
-    /// this catalog's is deleted.
+    /// Deletes the blob at `uri`, or finds that there is none. [`BlobError::OtherCatalog`] when it is in a bucket that was configured
+    /// before, and is another catalog's.
     async fn delete(&self, uri: &BlobUri) -> Result<(), BlobError>;
 
     /// Puts a small object into a bucket of a user's, over what is there: no blob, which has neither a bucket of its own
@@ -98,12 +98,13 @@ pub async fn connect(location: &BlobLocation, catalog: Uuid) -> Result<Arc<dyn B
     }
 }
 
-/// `owner` is what stands in the [`OWNER`] at `marker`, if it is there.
-fn check_owner(marker: String, owner: Option<&[u8]>, catalog: Uuid) -> Result<(), BlobError> {
-    let owner = owner.map(|owner| String::from_utf8_lossy(owner).trim().to_owned());
-    match owner {
-        Some(owner) if owner == catalog.to_string() => Ok(()),
-        owner => Err(BlobError::OtherCatalog { marker, owner, catalog }),
+/// `owner` is what stands in the [`OWNER`] at `marker`.
+fn check_owner(marker: String, owner: &[u8], catalog: Uuid) -> Result<(), BlobError> {
+    let owner = String::from_utf8_lossy(owner).trim().to_owned();
+    if owner == catalog.to_string() {
+        Ok(())
+    } else {
+        Err(BlobError::OtherCatalog { marker, owner, catalog })
     }
 }
 

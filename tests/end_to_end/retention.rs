@@ -39,6 +39,14 @@ async fn versions_that_are_not_kept_go_with_their_bodies_though_a_worker_is_kill
         .unwrap();
 
     sqlx::raw_sql(TWO_DAYS_LATER).execute(&tipstaff.pool).await.unwrap();
+    // As many as are deleted at once, in a place that was configured before: none of them can be, which must not stop the others.
+    sqlx::query(
+        "insert into removed_blobs (blob_uri, source_id, fetch_hash, created_at)
+         select 'file:///elsewhere/' || number, id, 'hash', now() from sources, generate_series(1, 100) as number",
+    )
+    .execute(&tipstaff.pool)
+    .await
+    .unwrap();
     worker.kill().await;
     let worker = tipstaff.worker(&often);
     eventually("bodies that are gone", Duration::from_secs(60), async || {

@@ -121,10 +121,12 @@ impl Keeper {
             let Some(last) = uris.last() else { return Ok(()) };
             after.clone_from(last);
             let mut deleted = Vec::with_capacity(uris.len());
+            let mut is_away = true;
             for uri in uris {
                 match self.delete_blob(&uri).await {
                     Ok(()) => deleted.push(uri),
                     Err(error) => {
+                        is_away &= error.is_transient();
                         warn!(uri, error = error_chain(&error), "a body was not deleted; trying again later");
                     }
                 }
@@ -132,7 +134,7 @@ impl Keeper {
             let noted = self.tools.catalog.blobs_deleted(&deleted, self.tools.clock.now()).await?;
             self.tools.metrics.bodies_removed(noted);
             *bodies += noted;
-            if deleted.is_empty() {
+            if deleted.is_empty() && is_away {
                 // Not this one or that: the bucket is away, or does not let us.
                 return Ok(());
             }

@@ -74,7 +74,7 @@ impl Parts {
         let catalog =
             Catalog::connect(database_url, CONNECTIONS, CONNECT_WITHIN).await?.asked_by(CONCURRENCY);
         catalog.migrate().await.map_err(|error| does_not_fit(error, options))?;
-        // Before anything is written to a catalog whose blobs these are not.
+        // Before more than the schema is written to a catalog whose blobs these are not.
         let blobs =
             blobs::connect(&BlobLocation::Directory(blob_dir(options)), catalog.identity().await?).await?;
         let now = clock.now();

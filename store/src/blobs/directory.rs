@@ -56,7 +56,7 @@ impl DirectoryBlobs {
         })
         .await
         .map_err(BlobError::file("say whose the directory is in", &path))?;
-        check_owner(path.display().to_string(), Some(&owner), catalog)
+        check_owner(path.display().to_string(), &owner, catalog)
     }
 
     fn path_of<'a>(&self, uri: &'a BlobUri) -> Result<&'a Path, BlobError> {

@@ -46,16 +46,15 @@ pub enum BlobError {
 
     /// The bucket or directory is another catalog's.
     #[error(
-        "{marker} says that what is stored there belongs to {}, and this catalog is {catalog}: two catalogs give the same keys, \
-         and what one removes the other may need. Give this one a bucket or directory of its own; if the other is gone for good, \
-         delete {marker}",
-        owner.as_deref().unwrap_or("nobody")
+        "{marker} says that what is stored there belongs to {owner}, and this catalog is {catalog}: two catalogs give the same \
+         keys, and what one removes the other may need. Give this one a bucket or directory of its own; if the other is gone for \
+         good, delete {marker}"
     )]
     OtherCatalog {
         /// Where it is said: `s3://bucket/key`, or a file.
         marker: String,
-        /// The identity of the catalog that has it; none where nothing says so.
-        owner: Option<String>,
+        /// The identity of the catalog that has it.
+        owner: String,
         /// The identity of the catalog that asked.
         catalog: Uuid,
     },

@@ -161,13 +161,13 @@ impl S3Blobs {
                 there.ok_or_else(|| BlobError::ObjectStore {
                     action: "read",
                     target: marker_of(&self.bucket),
-                    reason: "it is not there, though it was written just now".to_owned(),
+                    reason: "it is not there, though it was to be written just now".to_owned(),
                     denied: false,
                     source: Box::new(io::Error::from(io::ErrorKind::NotFound)),
                 })?
             }
         };
-        check_owner(marker_of(&self.bucket), Some(&owner), self.catalog)
+        check_owner(marker_of(&self.bucket), &owner, self.catalog)
     }
 
     /// Says in the bucket that it is the catalog's, or finds that another process has said whose it is.
@@ -239,7 +239,7 @@ impl Blobs for S3Blobs {
             .key(key.as_str())
             .content_type("application/octet-stream")
             // The object store refuses bytes that were damaged on the way.
-            .checksum_sha256(checksum(body)?)
+            .checksum_sha256(checksum_of_body(body)?)
             .body(stream(body).await?)
             .customize()
             .config_override(upload)
@@ -265,9 +265,11 @@ impl Blobs for S3Blobs {
 
     async fn delete(&self, uri: &BlobUri) -> Result<(), BlobError> {
         let (bucket, key) = self.object(uri)?;
-        // One that was configured before: it may have been another catalog's, too.
-        if bucket != self.bucket {
-            check_owner(marker_of(bucket), self.owner_of(bucket).await?.as_deref(), self.catalog)?;
+        // In one that was configured before another catalog's evidence may be, too.
+        if bucket != self.bucket
+            && let Some(owner) = self.owner_of(bucket).await?
+        {
+            check_owner(marker_of(bucket), &owner, self.catalog)?;
         }
         match self.client.delete_object().bucket(bucket).key(key).send().await {
             Err(error) if !is_missing(&error) => Err(failure("delete", uri.to_string(), error)),
@@ -386,14 +388,14 @@ fn marker_of(bucket: &str) -> String {
     format!("s3://{bucket}/{OWNER}")
 }
 
-/// The SHA-256 as S3 wants it. With it an object store refuses bytes that were damaged on the way, and where objects are locked
-/// some take none without.
+/// The SHA-256 as S3 wants it: base64 of its bytes. With it an object store refuses bytes that were damaged on the way; some
+/// refuse an object without it where objects are locked.
 fn checksum_of(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(Sha256::digest(bytes))
 }
 
-/// The hash as S3 wants it: base64 of its bytes.
-fn checksum(body: &SpooledBody) -> Result<String, BlobError> {
+/// The same of a body, which knows its hash.
+fn checksum_of_body(body: &SpooledBody) -> Result<String, BlobError> {
     let bytes = hex::decode(&body.sha256).map_err(|_| {
         BlobError::Configuration(format!("{:?} is not a SHA-256 in hexadecimal", body.sha256))
     })?;

@@ -186,8 +186,9 @@ impl Catalog {
     }
 }
 
-/// Further tables of a statement, by which it notes that documents were brought in: `stored` has them, with the artifact
-/// that shows them. That of the base URL shows that the source answers.
+/// Further tables of a statement, by which it notes that documents were brought in: `stored` has of each `is_base`, and of the
+/// artifact that shows it `artifact_id`, `source_id`, `source_url`, `fetch_hash` and `fetched_at`. That of the base URL shows
+/// that the source answers.
 ///
 /// When it was fetched, and whether it is a change of the source, the artifact tells: several runs may share one, and what
 /// is new to a subscription need not be.
@@ -200,7 +201,7 @@ pub(super) const ANSWERED: &str = "\
              where earlier.source_id = s.source_id and earlier.source_url = s.source_url and earlier.id < s.artifact_id \
              order by earlier.id desc limit 1) before on true \
          group by s.source_id), \
-     answering as materialized ( \
+     locked as materialized ( \
          select a.* from answer a join sources o on o.id = a.source_id order by o.id for no key update of o), \
      answered as ( \
          update sources o set health_written_at = clock_timestamp(), \
@@ -212,7 +213,7 @@ pub(super) const ANSWERED: &str = "\
              failing_message = case when not a.is_base then o.failing_message end, \
              next_try_at = case when not a.is_base then o.next_try_at end, \
              held_back_until = case when not a.is_base then o.held_back_until end \
-         from answering a where o.id = a.source_id)";
+         from locked a where o.id = a.source_id)";
 
 /// Notes that the document of the base URL failed for good. Scheduled runs are held back then: for a minute at first, twice
 /// as long after each further failure, an hour at most.

@@ -93,34 +93,36 @@ pub(super) async fn store(
 ) -> Result<Vec<Option<Stored>>, CatalogError> {
     let answered = health::ANSWERED;
     let tables = format!("document d join {} on new.number = d.number", artifacts::new_artifacts(11));
-    let inserted = artifacts::inserted("d.source_id, d.run_id, d.url", &tables);
+    let inserted = artifacts::inserted("d.subscribed_source, d.run_id, d.url", &tables);
     let sql = format!(
         "with fetched as materialized (
              select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::boolean[], $5::text[], $6::boolean[],
                  $7::boolean[], $8::integer[], $9::timestamptz[]) with ordinality
                  as fetched (run_id, url, known, is_list, note, is_cut_short, misses_some, parser_version, now, number)),
          run as materialized (
-             select r.id, r.subscription_id, s.source_id, s.selection_hash
+             select r.id, r.subscription_id, s.source_id as subscribed_source, s.selection_hash
              from runs r join subscriptions s on s.id = r.subscription_id
              where r.id = any($1::uuid[]) and r.finished_at is null order by r.id for update of r),
          document as materialized (
-             select f.*, d.is_base, run.source_id, run.subscription_id, run.selection_hash
+             select f.*, d.is_base, run.subscribed_source, run.subscription_id, run.selection_hash
              from fetched f join run on run.id = f.run_id join documents d on d.run_id = f.run_id and d.url = f.url
              where d.phase = 'Pending' order by d.run_id, d.url for update of d),
          inserted as ({inserted} returning id, run_id, source_id, source_url, fetch_hash, blob_uri, content_type, byte_size,
              fetched_at),
-         artifact as materialized (
-             select d.*, a.id as artifact_id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at
+         -- Each with the artifact that shows it.
+         shown as materialized (
+             select d.*, a.id as artifact_id, a.source_id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size,
+                 a.fetched_at
              from document d join inserted a on a.run_id = d.run_id and a.source_url = d.url
              union all
-             select d.*, a.id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at
+             select d.*, a.id, a.source_id, a.source_url, a.fetch_hash, a.blob_uri, a.content_type, a.byte_size, a.fetched_at
              from document d join artifacts a on a.id = d.known),
          -- As it was when it was last compared, and so from now on: what was fetched before and comes later is no version.
          same as materialized (
-             select a.number, h.subscription_id, h.url, h.artifact_id as seen_id, a.artifact_id, a.fetched_at
-             from artifact a join document_heads h on h.subscription_id = a.subscription_id and h.url = a.url
-             where not a.is_list and a.fetch_hash = h.fetch_hash and not h.is_gone and h.is_found <> a.is_base
-                 and h.selection_hash = a.selection_hash and h.parser_version = a.parser_version
+             select s.number, h.subscription_id, h.url, h.artifact_id as seen_id, s.artifact_id, s.fetched_at
+             from shown s join document_heads h on h.subscription_id = s.subscription_id and h.url = s.url
+             where not s.is_list and s.fetch_hash = h.fetch_hash and not h.is_gone and h.is_found <> s.is_base
+                 and h.selection_hash = s.selection_hash and h.parser_version = s.parser_version
              order by h.subscription_id, h.url for no key update of h),
          moved as (
              update document_heads h set artifact_id = newest.artifact_id
@@ -130,9 +132,9 @@ pub(super) async fn store(
              where h.subscription_id = newest.subscription_id and h.url = newest.url
                  and (seen.fetched_at, seen.id) < (newest.fetched_at, newest.artifact_id)),
          compared as materialized (
-             select a.*, a.fetch_hash is distinct from h.fetch_hash and not a.is_list as is_changed,
-                 a.is_list or a.number in (select number from same) as is_finished
-             from artifact a left join document_heads h on h.subscription_id = a.subscription_id and h.url = a.url),
+             select s.*, s.fetch_hash is distinct from h.fetch_hash and not s.is_list as is_changed,
+                 s.is_list or s.number in (select number from same) as is_finished
+             from shown s left join document_heads h on h.subscription_id = s.subscription_id and h.url = s.url),
          stored as (
              update documents d set artifact_id = c.artifact_id, message = c.note,
                  phase = case when c.is_finished then 'Stored' else 'Fetched' end,
