@@ -220,8 +220,9 @@ async fn a_worker_killed_between_blob_and_row_loses_nothing_and_stores_nothing_t
     eventually("a worker that waits for the lock", Duration::from_secs(60), async || {
         let waiting = tipstaff
             .count(
-                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-                     and query like '%insert into artifacts%'",
+                "select count(*) from pg_locks
+                 where database = (select oid from pg_database where datname = current_database())
+                     and relation = 'artifacts'::regclass and not granted",
             )
             .await;
         if waiting == 1 { Ok(()) } else { Err(waiting) }
@@ -230,8 +231,9 @@ async fn a_worker_killed_between_blob_and_row_loses_nothing_and_stores_nothing_t
     worker.kill().await;
     // Its statement waits on in the server; without this it would go on when the lock is gone, and be rolled back.
     sqlx::query(
-        "select pg_terminate_backend(pid) from pg_stat_activity
-         where datname = current_database() and query like '%insert into artifacts%' and pid <> pg_backend_pid()",
+        "select pg_terminate_backend(pid) from pg_locks
+         where database = (select oid from pg_database where datname = current_database())
+             and relation = 'artifacts'::regclass and not granted",
     )
     .execute(&mut *lock)
     .await
